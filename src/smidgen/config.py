@@ -1,0 +1,145 @@
+"""Typed configuration: frozen, strict, TOML in, every error of a file at once.
+
+A config class lives beside the code it configures and derives from `Config`; a choice between variants is a
+union of small configs told apart by a `type` field, so that every field has a meaning where it stands. This room
+knows how to read, merge, override and explain; it knows no field by name.
+"""
+
+import difflib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from smidgen.errors import ConfigError
+
+C = TypeVar("C", bound="Config")
+
+
+class Config(BaseModel):
+    """Base of every config: immutable, unknown keys refused, field docstrings kept as help."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+
+
+def load_config(path: Path, cls: type[C], overrides: Iterable[str] = ()) -> C:
+    """Read a TOML file (following `extends`), apply `key.path=value` overrides and validate into `cls`.
+
+    Raises ConfigError naming every problem of the file at once.
+    """
+    data = apply_overrides(read_toml(path), overrides)
+    return validate_config(data, cls, where=path.name)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file; `extends = "other.toml"` is merged below it (tables deep, lists replaced whole)."""
+    return _read_toml(path, seen=())
+
+
+def _read_toml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise ConfigError(f"{path}: extends itself. Remove the circular `extends` line.")
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such recipe file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
+    parent = data.pop("extends", None)
+    if parent is None:
+        return data
+    if not isinstance(parent, str):
+        raise ConfigError(f"{path}: extends ({parent!r}) must be the name of one TOML file.")
+    return merge(_read_toml(path.parent / parent, (*seen, path.resolve())), data)
+
+
+def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `top` laid over it: tables merge key by key, everything else is replaced whole."""
+    merged = dict(base)
+    for key, value in top.items():
+        both_tables = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both_tables else value
+    return merged
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return `data` with each `key.path=value` set; a value is TOML if it parses as TOML, else a string."""
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys):
+            raise ConfigError(f"{override!r} is not an override. Write key.path=value, as in model.stack.d_model=320.")
+        try:
+            value: Any = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        for key in reversed(keys):
+            value = {key: value}
+        data = merge(data, value)
+    return dict(data)
+
+
+def validate_config(data: Mapping[str, Any], cls: type[C], where: str) -> C:
+    """Validate a plain mapping into `cls`; `where` names the source in the error.
+
+    Raises ConfigError listing every problem, with a near-miss suggestion for unknown keys.
+    """
+    try:
+        # Through JSON so that strings become paths and integers stay integers; strict about everything else.
+        return cls.model_validate_json(json.dumps(data, default=str), strict=True)
+    except ValidationError as error:
+        lines = [_explain(cls, detail) for detail in error.errors()]
+        raise ConfigError(f"{where} is not valid:\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def _explain(cls: type[BaseModel], detail: Any) -> str:
+    *parents, last = detail["loc"] or ("",)
+    owner, shown = _resolve(cls, parents)
+    location = ".".join([*shown, str(last)]).strip(".")
+    if detail["type"] == "extra_forbidden":
+        names = sorted(owner.model_fields) if owner else []
+        near = difflib.get_close_matches(str(last), names, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(names)}"
+        return f"{location}: unknown key; {hint}"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] in ("missing", "value_error"):
+        return f"{location}: {message}" if location else message
+    return f"{location}: {message} (got {detail['input']!r})"
+
+
+def _resolve(cls: type[BaseModel], path: Iterable[str | int]) -> tuple[type[BaseModel] | None, list[str]]:
+    """Follow an error's location through the config tree; union tags are steps but are not shown."""
+    choices: list[Any] = [cls]
+    shown: list[str] = []
+    for part in path:
+        owner = next((c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        tagged = [c for c in choices if _tag(c) == part]
+        if len(choices) > 1 and tagged:
+            choices = tagged
+            continue
+        shown.append(str(part))
+        field = owner.model_fields.get(str(part)) if owner else None
+        choices = _variants(field.annotation) if field else []
+    owner = next((c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)), None)
+    return owner, shown
+
+
+def _variants(annotation: Any) -> list[Any]:
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _variants(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType, list, tuple, dict):
+        return [v for a in typing.get_args(annotation) for v in _variants(a)]
+    return [annotation]
+
+
+def _tag(choice: Any) -> Any:
+    fields = getattr(choice, "model_fields", {})
+    return fields["type"].default if "type" in fields else None

@@ -1,0 +1,34 @@
+"""What training consumes: one micro-batch of symbols, targets and weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch, the only thing an objective sees of the data.
+
+    `weights` is 0 where a target is not supervised (padding, a prompt, the first symbol of an unrelated document)
+    and may be fractional; the loop divides the summed loss by the summed weight of the whole step, over all ranks.
+    """
+
+    ids: Int[Tensor, "B T"]
+    targets: Int[Tensor, "B T"]
+    weights: Float[Tensor, "B T"]
+    bytes_scored: int = 0
+    """UTF-8 bytes the supervised targets stand for, so that a loss in nats can be told in bits per byte."""
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> "Batch":
+        """Copy to a device, asynchronously where the memory is pinned."""
+        return Batch(
+            self.ids.to(device, non_blocking=True),
+            self.targets.to(device, non_blocking=True),
+            self.weights.to(device, non_blocking=True),
+            self.bytes_scored,
+            {name: tensor.to(device, non_blocking=True) for name, tensor in self.extra.items()},
+        )

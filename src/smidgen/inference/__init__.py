@@ -1,0 +1,1 @@
+"""The one generation path: everything that samples or scores goes through Engine.step()."""

@@ -1,0 +1,61 @@
+"""Symbol ids (B, T) in, next-symbol logits (B, T, V) out. Models know nothing of text, losses or files."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from smidgen.models.llama import Llama, LlamaConfig
+from smidgen.models.state import DecodeState
+
+ModelConfig = LlamaConfig
+"""The union of model families, told apart by `type`; one member so far."""
+
+MODELS = {"llama": Llama}
+
+
+class LanguageModel(Protocol):
+    """The contract every model keeps, whatever is inside."""
+
+    config: ModelConfig
+    compute_dtype: torch.dtype | None
+
+    def forward(
+        self, ids: Int[Tensor, "B T"], state: DecodeState | None = None, rows: Sequence[int] | None = None
+    ) -> Float[Tensor, "B T V"]:
+        """Return fp32 logits of the symbol after each position; with `state`, of T new symbols in `rows`."""
+        ...
+
+    def features(
+        self, ids: Int[Tensor, "B T"], state: DecodeState | None = None, rows: Sequence[int] | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """Return what the head reads."""
+        ...
+
+    def logits(self, features: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
+        """Return fp32 logits of features."""
+        ...
+
+    def init_state(self, rows: int, max_len: int) -> DecodeState:
+        """Allocate decoding memory."""
+        ...
+
+    def tp_plan(self) -> dict[str, str]:
+        """Say how each weight is cut for tensor parallelism."""
+        ...
+
+
+def build_model(config: ModelConfig, seed: int = 0, device: torch.device | str = "cpu") -> nn.Module:
+    """Make a model with freshly drawn fp32 weights; the draw depends on the seed alone, not on the device."""
+    model = build_empty(config)
+    model.to_empty(device="cpu")
+    model.init_weights(torch.Generator().manual_seed(seed))
+    return model.to(device)
+
+
+def build_empty(config: ModelConfig) -> nn.Module:
+    """Make a model on the meta device, for loading weights into or for counting."""
+    with torch.device("meta"):
+        return MODELS[config.type](config)

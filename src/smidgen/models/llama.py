@@ -1,0 +1,89 @@
+"""The token model: a Llama of any size, with the few switches that pay at this size.
+
+With every switch off this is HF's LlamaForCausalLM, parameter for parameter and name for name.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from smidgen.config import Config
+from smidgen.models.layers import Linear
+from smidgen.models.stack import Stack, StackConfig
+from smidgen.models.state import DecodeState
+
+
+class LlamaConfig(Config):
+    """A Llama-family language model over symbol ids."""
+
+    type: Literal["llama"] = "llama"
+    vocab_size: Annotated[int, Field(ge=1)] = 4096
+    """Symbols, specials included."""
+    max_seq_len: Annotated[int, Field(ge=1)] = 512
+    """Longest context the model is trained for, in symbols."""
+    tie_embeddings: bool = True
+    """Use the embedding's weight as the output head."""
+    logit_softcap: Annotated[float, Field(gt=0)] | None = None
+    """Bend logits into (-cap, cap) by cap * tanh(logits / cap). Source: Gemma 2, arXiv 2408.00118."""
+    stack: StackConfig = StackConfig()
+    """The blocks."""
+
+
+class Llama(nn.Module):
+    """Symbol ids to next-symbol logits; tied heads *use* the embedding's weight, they do not alias the Parameter."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.compute_dtype: torch.dtype | None = None
+        """Dtype of the activations; None: that of the embedding's weight."""
+        self.model = Stack(config.stack)
+        self.model.embed_tokens = nn.Embedding(config.vocab_size, config.stack.d_model)
+        if not config.tie_embeddings:
+            self.lm_head = Linear(config.stack.d_model, config.vocab_size)
+
+    def forward(
+        self, ids: Int[Tensor, "B T"], state: DecodeState | None = None, rows: list[int] | None = None
+    ) -> Float[Tensor, "B T V"]:
+        """Return fp32 logits of the symbol after each position; with `state`, of T new symbols in `rows`."""
+        return self.logits(self.features(ids, state, rows))
+
+    def features(
+        self, ids: Int[Tensor, "B T"], state: DecodeState | None = None, rows: list[int] | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """Return what the head reads, after the last norm: for chunked losses and for heads that need few positions."""
+        embedding = self.model.embed_tokens
+        x = embedding(ids).to(self.compute_dtype or embedding.weight.dtype)
+        return self.model(x, state.extend(rows, ids.shape[1]) if state is not None else None)
+
+    def logits(self, features: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
+        """Return fp32 logits of features."""
+        raw = F.linear(features, self.head_weight().to(features.dtype)).float()
+        cap = self.config.logit_softcap
+        return raw if cap is None else cap * torch.tanh(raw / cap)
+
+    def head_weight(self) -> Float[Tensor, "V D"]:
+        """Return the output head's weight: the embedding's own when tied."""
+        return self.model.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight
+
+    def init_state(self, rows: int, max_len: int) -> DecodeState:
+        """Allocate decoding memory for `rows` sequences of at most `max_len` symbols."""
+        return self.model.init_state(rows, max_len, self.compute_dtype or self.model.embed_tokens.weight.dtype)
+
+    def init_weights(self, generator: torch.Generator) -> None:
+        """Draw every weight from the generator; the loss starts at about ln(vocab_size)."""
+        self.model.init_weights(generator)
+        nn.init.normal_(self.model.embed_tokens.weight, std=0.02, generator=generator)
+        if not self.config.tie_embeddings:
+            nn.init.normal_(self.lm_head.weight, std=0.02, generator=generator)
+
+    def tp_plan(self) -> dict[str, str]:
+        """Say how each weight is cut for tensor parallelism: by output ("column") or by input ("row")."""
+        columns = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
+        plan = {f"model.layers.*.self_attn.{name}": "column" for name in columns[:3]}
+        plan |= {f"model.layers.*.mlp.{name}": "column" for name in columns[3:]}
+        return plan | {"model.layers.*.self_attn.o_proj": "row", "model.layers.*.mlp.down_proj": "row"}

@@ -1,0 +1,115 @@
+"""What a model remembers while it decodes: keys and values per depth, one position per row.
+
+The state belongs to the caller (the engine), not to the model: modules stay free of caches, and shared blocks work
+because memory is indexed by depth, not by block. Rows move independently, so ragged batches need no padding.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from smidgen.errors import SmidgenError
+from smidgen.models.layers import Rotation
+
+
+class DecodeState:
+    """Key/value memory of one Stack for a fixed number of rows and a fixed greatest length."""
+
+    def __init__(
+        self,
+        keys: Float[Tensor, "L rows H S K"],
+        values: Float[Tensor, "L rows H S K"],
+        table: Rotation,
+    ) -> None:
+        self.keys = keys
+        self.values = values
+        self.table = table
+        """Rotary angles of every position up to the greatest length."""
+        self.lengths = [0] * keys.shape[1]
+        """Symbols each row has seen; host-side, because the engine reads them at every step."""
+
+    @property
+    def max_len(self) -> int:
+        """Symbols a row can hold."""
+        return self.keys.shape[3]
+
+    def extend(self, rows: Sequence[int] | None, n_new: int) -> "Recall":
+        """Make room for `n_new` symbols in `rows` (None: all rows) and return the view one forward works on.
+
+        The rows' lengths advance at once; use `truncate` to take symbols back.
+        Raises SmidgenError if a row would outgrow the memory.
+        """
+        chosen = list(range(len(self.lengths))) if rows is None else list(rows)
+        starts = [self.lengths[row] for row in chosen]
+        if max(starts) + n_new > self.max_len:
+            raise SmidgenError(f"a sequence of {max(starts) + n_new} symbols does not fit a memory of {self.max_len}.")
+        for row in chosen:
+            self.lengths[row] += n_new
+        return _recall(self, chosen, starts, n_new)
+
+    def truncate(self, row: int, length: int) -> None:
+        """Forget everything after the first `length` symbols of a row; 0 frees the row."""
+        self.lengths[row] = min(self.lengths[row], length)
+
+    def copy_row(self, source: int, target: int) -> None:
+        """Give `target` the memory of `source`: a shared prefix, or a running row moved to a lower place."""
+        length = self.lengths[source]
+        self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
+        self.values[:, target, :, :length] = self.values[:, source, :, :length]
+        self.lengths[target] = length
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What one forward with state needs, computed once for all depths: where to write, what to see, how to turn."""
+
+    state: DecodeState
+    rows: slice | Tensor
+    at: slice | Tensor
+    """Where the new symbols go: one slice when all rows stand at the same length, else positions (B, T)."""
+    end: int
+    """Greatest length after this forward: attention reads the memory up to here."""
+    mask: Bool[Tensor, "B 1 T S"] | None
+    """True where a new symbol may look; None when every row may see all of its memory."""
+    turn: Rotation
+    from_empty: bool
+    """Every row was empty: plain causal attention over the new symbols alone."""
+
+    def remember(
+        self, depth: int, keys: Float[Tensor, "B H T K"], values: Float[Tensor, "B H T K"]
+    ) -> tuple[Float[Tensor, "B H S K"], Float[Tensor, "B H S K"]]:
+        """Store the new keys and values of one depth and return all that the rows remember there."""
+        seen = []
+        for memory, new in ((self.state.keys[depth], keys), (self.state.values[depth], values)):
+            if isinstance(self.at, slice) and isinstance(self.rows, slice):
+                memory[self.rows, :, self.at] = new
+            elif isinstance(self.at, slice):
+                memory[self.rows, :, self.at] = new
+            else:
+                index = torch.arange(memory.shape[0], device=memory.device)[self.rows]
+                memory[index[:, None], :, self.at] = new.transpose(1, 2).to(memory.dtype)
+            seen.append(memory[self.rows, :, : self.end])
+        return seen[0], seen[1]
+
+
+def _recall(state: DecodeState, rows: list[int], starts: list[int], n_new: int) -> Recall:
+    device = state.keys.device
+    contiguous = rows == list(range(rows[0], rows[0] + len(rows)))
+    chosen = slice(rows[0], rows[0] + len(rows)) if contiguous else torch.tensor(rows, device=device)
+    end = max(starts) + n_new
+    level = min(starts) == max(starts)
+    if level:
+        at: slice | Tensor = slice(starts[0], end)
+        turn = Rotation(state.table.cos[at], state.table.sin[at])
+    else:
+        at = torch.tensor(starts, device=device)[:, None] + torch.arange(n_new, device=device)
+        turn = Rotation(state.table.cos[at][:, None], state.table.sin[at][:, None])
+    from_empty = max(starts) == 0
+    mask = None
+    if not from_empty and not (level and n_new == 1):
+        positions = torch.arange(starts[0], end, device=device)[None] if level else at
+        mask = (torch.arange(end, device=device) <= positions[..., None])[:, None]
+    return Recall(state, chosen, at, end, mask, turn, from_empty)

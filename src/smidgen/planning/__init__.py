@@ -1,0 +1,1 @@
+"""Budget in, recipe out: every number with its rule and source."""

@@ -1,0 +1,1 @@
+"""One loop, three seams: an iterator of batches, an objective, and surgery done before."""
