@@ -1,0 +1,61 @@
+# Everything a person does with this repository. `make help` lists it.
+
+# The first Python of 3.11 or newer that really runs here; choose another with `make PYTHON=python3.12 ...`.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The suite runs on two workers; one thread each keeps them from fighting over two cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart check format test test-slow bench bench-quick docs gpu clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## install Smidgen and its tools into .venv (once; again only when pyproject.toml changes)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Smidgen needs Python 3.11 or newer. Name one: make PYTHON=/path/to/python3 setup"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+quickstart: $(STAMP) ## train a small model on the embedded village, evaluate it, write its report (8 minutes at most)
+	$(BIN)/smidgen train recipes/quickstart.toml --time 6m
+	$(BIN)/smidgen generate runs/quickstart --samples 3
+
+check: $(STAMP) ## format, lint, types and the order of the rooms
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: $(STAMP) ## the test suite: under five minutes on two cores
+	$(PYTEST) -n 2
+
+test-slow: $(STAMP) ## tests of minutes: kill -9 at twenty moments, real weights, whole journeys
+	$(BIN)/python -m pytest -m slow
+
+bench: $(STAMP) ## every benchmark beside its peer; run it alone on the machine
+	for bench in train_throughput decode quality_per_minute; do $(BIN)/python -m benchmarks.$$bench || exit; done
+
+bench-quick: $(STAMP) ## the same, two minutes each
+	for bench in train_throughput decode quality_per_minute; do $(BIN)/python -m benchmarks.$$bench --quick || exit; done
+
+docs: $(STAMP) ## check that every link and every command in README.md and docs/ holds
+	$(BIN)/python -m pytest tests/test_structure_docs.py
+
+gpu: $(STAMP) ## on a machine with a GPU: its tests, its throughput, one training study
+	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m benchmarks.gpu
+
+clean: ## remove everything that can be made again (never runs/)
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
