@@ -61,11 +61,16 @@ def _read_toml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `top` laid over it: tables merge key by key, everything else is replaced whole."""
+    """Return `base` with `top` laid over it: tables merge key by key, everything else is replaced whole.
+
+    A table whose `type` changes is another variant: it is replaced, because the old one's keys mean nothing to it.
+    """
     merged = dict(base)
     for key, value in top.items():
-        both_tables = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both_tables else value
+        below = merged.get(key)
+        both_tables = isinstance(value, Mapping) and isinstance(below, Mapping)
+        same_variant = both_tables and value.get("type", below.get("type")) == below.get("type")
+        merged[key] = merge(below, value) if same_variant else value
     return merged
 
 
@@ -108,6 +113,8 @@ def _explain(cls: type[BaseModel], detail: Any) -> str:
         near = difflib.get_close_matches(str(last), names, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(names)}"
         return f"{location}: unknown key; {hint}"
+    if detail["type"] == "union_tag_not_found":
+        return f"{location}: several kinds are possible; say which with {location}.type"
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] in ("missing", "value_error"):
         return f"{location}: {message}" if location else message

@@ -1,0 +1,165 @@
+"""A recipe: all that decides a run, assembled from the configs of the rooms, checked across them, written as TOML.
+
+Every config lives beside the code it configures; this room only puts them together and asks whether they agree.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+from smidgen.config import Config, load_config, validate_config
+from smidgen.errors import ConfigError
+from smidgen.models import ModelConfig
+from smidgen.models.llama import LlamaConfig
+from smidgen.training.config import TrainConfig
+
+
+class TextData(Config):
+    """Documents of a file or folder."""
+
+    type: Literal["text"] = "text"
+    path: Path
+    """File or folder of txt, md, jsonl, json, csv or parquet, plain or packed."""
+    text_field: str = "text"
+    """Field or column that holds the text of a record."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Share of the documents, chosen by their hash, that is never trained on."""
+    max_symbols: Annotated[int, Field(ge=1)] | None = None
+    """Prepare an evenly spread sample of about this many symbols; None: everything."""
+
+
+class VillageData(Config):
+    """Stories of the embedded village, told on demand."""
+
+    type: Literal["village"] = "village"
+    max_symbols: Annotated[int, Field(ge=1)] = 20_000_000
+    """About how many symbols of stories and questions are told."""
+
+
+DataConfig = Annotated[TextData | VillageData, Field(discriminator="type")]
+
+
+class BPEConfig(Config):
+    """Byte-level BPE trained on the run's own text."""
+
+    type: Literal["bpe"] = "bpe"
+    vocab_size: Annotated[int, Field(ge=264)] = 4096
+    """Symbols: 256 bytes, 8 specials, the rest learned."""
+
+
+class BytesConfig(Config):
+    """Every byte a symbol: nothing to train, any language alike."""
+
+    type: Literal["bytes"] = "bytes"
+    vocab_size: Literal[264] = 264
+    """256 bytes and 8 specials."""
+
+
+TokenizerConfig = Annotated[BPEConfig | BytesConfig, Field(discriminator="type")]
+
+
+class Recipe(Config):
+    """One run, whole: the same recipe on the same machine gives the same model."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
+    """What the run is called; its directory is runs/NAME."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Decides every random draw: weights, order of the data, samples."""
+    start_from: str | None = None
+    """A model to go on from: a run, a model directory, a .gguf file or a pulled name. None: fresh weights."""
+    data: DataConfig = VillageData()
+    """What is read."""
+    tokenizer: TokenizerConfig = BPEConfig()
+    """What a symbol is; with `start_from`, that model's own tokenizer is used instead."""
+    model: ModelConfig = LlamaConfig()
+    """What is trained; with `start_from`, the shape of that model."""
+    train: TrainConfig = TrainConfig()
+    """How it is trained."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Recipe":
+        train, model = self.train, self.model
+        if train.seq_len > model.max_seq_len:
+            raise ValueError(
+                f"train.seq_len ({train.seq_len}) is longer than model.max_seq_len ({model.max_seq_len}). "
+                "Lower the one or raise the other."
+            )
+        if train.batch_tokens % train.seq_len:
+            low = max(1, train.batch_tokens // train.seq_len) * train.seq_len
+            raise ValueError(
+                f"train.batch_tokens ({train.batch_tokens}) must be a multiple of train.seq_len ({train.seq_len}). "
+                f"Try {low} or {low + train.seq_len}."
+            )
+        if self.start_from is None and self.tokenizer.vocab_size != model.vocab_size:
+            raise ValueError(
+                f"tokenizer.vocab_size ({self.tokenizer.vocab_size}) and model.vocab_size ({model.vocab_size}) differ. "
+                "Give both the same number."
+            )
+        return self
+
+
+def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read and check a recipe file. Raises ConfigError naming every problem at once."""
+    return load_config(path, Recipe, overrides)
+
+
+def recipe_from(data: Mapping[str, Any], where: str) -> Recipe:
+    """Check a recipe made of plain values; `where` names its origin in errors."""
+    return validate_config(data, Recipe, where)
+
+
+def format_recipe(recipe: Recipe, heading: str = "") -> str:
+    """Return the recipe as TOML that reads back to an equal recipe, each key explained where it stands."""
+    lines = [f"# {line}" for line in heading.splitlines()]
+    lines += [""] if lines else []
+    return "\n".join([*lines, *_table(recipe, ())]) + "\n"
+
+
+def differing_keys(one: Config, other: Config) -> list[str]:
+    """Return each key in which two configs differ, with both values: `train.seq_len (512, now 256)`."""
+    flat, changed = (dict(_flatten(config.model_dump(mode="json"))) for config in (one, other))
+    keys = [key for key in {**flat, **changed} if flat.get(key) != changed.get(key)]
+    return [f"{key} ({_shown(flat.get(key))}, now {_shown(changed.get(key))})" for key in keys]
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _table(config: BaseModel, path: tuple[str, ...]) -> Iterator[str]:
+    """Yield a config's own keys, then its tables. A key whose value is None is left out: TOML has no word for it."""
+    tables = {}
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            tables[name] = value
+        elif value is not None:
+            help_text = " ".join((field.description or "").split())
+            yield (
+                f"{name} = {_value(value)}".ljust(40) + f" # {help_text}" if help_text else f"{name} = {_value(value)}"
+            )
+        elif field.default is not None:
+            raise ConfigError(f"{'.'.join((*path, name))}: None cannot be written in TOML; give it a number.")
+    for name, table in tables.items():
+        yield from ("", f"[{'.'.join((*path, name))}]")
+        yield from _table(table, (*path, name))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    plain = str(value) if isinstance(value, Path) else value
+    # JSON's strings, numbers and booleans are TOML's too, save that TOML wants DEL escaped.
+    return json.dumps(plain, ensure_ascii=False).replace("\x7f", "\\u007f")
