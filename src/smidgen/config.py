@@ -68,9 +68,11 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in top.items():
         below = merged.get(key)
-        both_tables = isinstance(value, Mapping) and isinstance(below, Mapping)
-        same_variant = both_tables and value.get("type", below.get("type")) == below.get("type")
-        merged[key] = merge(below, value) if same_variant else value
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            same_variant = value.get("type", below.get("type")) == below.get("type")
+            merged[key] = merge(below, value) if same_variant else value
+        else:
+            merged[key] = value
     return merged
 
 
