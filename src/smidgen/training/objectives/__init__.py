@@ -1,1 +1,24 @@
-"""What is minimised: functions from a model and a batch to a summed loss."""
+"""What is minimised: a function from a model and a batch to a *summed* loss.
+
+Sums, not means: the loop divides once by the weight of the whole step over all micro-batches and ranks, so ragged
+masks, accumulation and data parallelism agree exactly. Each variant is a small file beside this one.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from smidgen.data.batch import Batch
+
+
+@dataclass(frozen=True)
+class LossSum:
+    """A loss summed over supervised symbols, and sums of whatever else is worth logging."""
+
+    loss: Tensor
+    """Scalar, nats."""
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+Objective = Callable[[nn.Module, Batch], LossSum]

@@ -1,0 +1,123 @@
+"""The one training loop. Pretraining, fine-tuning, distillation and reinforcement learning differ in what they pass in.
+
+Three seams: an iterator of batches, an objective `(model, batch) -> LossSum`, and surgery done before. The loop
+neither prefetches (RL would become off-policy) nor knows what a batch is made of.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from smidgen.data.batch import Batch
+from smidgen.errors import TrainingError
+from smidgen.runtime import Runtime
+from smidgen.training import parallel
+from smidgen.training.config import TrainConfig
+from smidgen.training.objectives import Objective
+from smidgen.training.outside import Outside, StepLog
+from smidgen.training.progress import Progress
+from smidgen.training.schedule import BudgetClock, learning_rate_multiplier
+from smidgen.training.state import RunState
+from smidgen.training.watch import LossWatch
+
+BatchesFrom = Callable[[int], Iterator[Sequence[Batch]]]
+"""Given a step of data: the micro-batches of that step, then of every step after it, for this rank."""
+
+
+def fit(
+    model: nn.Module,
+    batches_from: BatchesFrom,
+    objective: Objective,
+    config: TrainConfig,
+    runtime: Runtime,
+    outside: Outside | None = None,
+) -> Progress:
+    """Train until the budget is used, resuming from the newest saved state if `outside` has one.
+
+    The model ends with the weights to ship: its last, or their average when `config.ema_decay` is set.
+    Raises TrainingError if the loss is not finite, spikes twice, or nothing is supervised.
+    """
+    outside = outside or Outside()
+    model.compute_dtype = runtime.dtype
+    run = RunState(model, config, runtime.dtype)
+    outside.resume(run)
+    progress = run.progress
+    clock = BudgetClock(config.budget, config.batch_tokens, progress.seconds)
+    compiled, reason = parallel.decide_compile(config.compile, clock.seconds_expected(), runtime)
+    outside.note(progress, reason)
+    loss_of = parallel.apply(model, objective, runtime, compiled)
+    watch, log = LossWatch(config.spike_factor), StepLog(outside, config, runtime)
+    batches = batches_from(progress.data_step)
+    model.train()
+    while not _decide(runtime, clock.is_over(progress.step, log.step_seconds), outside.should_stop()):
+        before = _agree(runtime, clock.share(progress.step))
+        micro = next(batches)
+        multiplier = learning_rate_multiplier(before, config.schedule)
+        loss, norm = _step(run, loss_of, [batch.to(runtime.device) for batch in micro], config, multiplier)
+        progress.step += 1
+        progress.data_step += 1
+        progress.symbols += config.batch_tokens
+        progress.seconds = clock.seconds
+        progress.share = _agree(runtime, clock.share(progress.step))
+        spiked = any(watch.see(*seen) for seen in log.add(progress, micro, loss, norm, multiplier))
+        if spiked:
+            outside.roll_back(run)
+            watch.forget()
+            batches = batches_from(progress.data_step)
+            continue
+        if outside.has_work(run, before):
+            for seen in log.flush(progress):  # nothing is saved that was not seen to be finite
+                watch.see(*seen)
+            outside.work(run, before)
+            log.restart()
+    for seen in log.flush(progress):
+        watch.see(*seen)
+    progress.ended = "budget" if clock.is_over(progress.step, 0.0) or progress.share >= 0.99 else "interrupted"
+    outside.save(run)
+    if run.average is not None and progress.ended == "budget":
+        run.average.swap()
+    model.eval()
+    return progress
+
+
+def _step(
+    run: RunState, loss_of: parallel.ParallelLoss, micro: Sequence[Batch], config: TrainConfig, multiplier: float
+) -> tuple[Tensor, Tensor]:
+    """Move the weights once; return the mean loss per supervised symbol and the gradient norm."""
+    weight = loss_of.sum(torch.stack([batch.weights.sum() for batch in micro]).sum())
+    run.optimizer.zero_grad()
+    total = torch.zeros((), device=weight.device)
+    for index, batch in enumerate(micro):
+        with loss_of.accumulate(last=index == len(micro) - 1):
+            out = loss_of(batch)
+            # DDP averages gradients over ranks; the sum is what one process would have.
+            (out.loss * (loss_of.world * run.scaler.scale) / weight).backward()
+        total += out.loss.detach()
+    gradients = [p.grad for p in run.model.parameters() if p.grad is not None]
+    if not gradients:
+        raise TrainingError("no weight has a gradient: everything is frozen. Unfreeze something or check the surgery.")
+    finite = run.scaler.unscale(gradients)
+    limit = config.clip_norm if config.clip_norm is not None else float("inf")
+    norm = nn.utils.clip_grad_norm_(run.model.parameters(), limit)
+    if finite:
+        run.optimizer.step(multiplier)
+        if run.average is not None:
+            run.average.update(run.progress.step + 1)
+    return loss_of.sum(total) / weight, norm
+
+
+def _agree(runtime: Runtime, share: float) -> float:
+    """Return rank 0's share: clocks differ, learning rates must not."""
+    return share if runtime.world == 1 else float(_from_first(runtime, share))
+
+
+def _decide(runtime: Runtime, *reasons: bool) -> bool:
+    """Whether to stop, as rank 0 sees it."""
+    return any(reasons) if runtime.world == 1 else bool(_from_first(runtime, float(any(reasons))))
+
+
+def _from_first(runtime: Runtime, value: float) -> Tensor:
+    shared = torch.tensor(value, dtype=torch.float64, device=runtime.device)
+    torch.distributed.broadcast(shared, src=0)
+    return shared.cpu()

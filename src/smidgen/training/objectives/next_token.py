@@ -1,0 +1,16 @@
+"""Predict the next symbol: the loss of pretraining and, with a chat mask in the weights, of fine-tuning."""
+
+from torch import nn
+
+from smidgen.data.batch import Batch
+from smidgen.training.objectives import LossSum
+from smidgen.training.objectives.cross_entropy import cross_entropy_sum
+
+
+def next_token(model: nn.Module, batch: Batch) -> LossSum:
+    """Return the summed next-symbol loss of a batch."""
+    features = model.features(batch.ids).flatten(0, 1)
+    loss = cross_entropy_sum(
+        features, model.head_weight(), batch.targets.flatten(), batch.weights.flatten(), model.config.logit_softcap
+    )
+    return LossSum(loss)

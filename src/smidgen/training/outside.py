@@ -1,0 +1,183 @@
+"""Where the loop meets the world: saving, logging, hooks and the wish to stop. All of it may be absent."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from smidgen.data.batch import Batch
+from smidgen.errors import TrainingError
+from smidgen.runtime import Runtime
+from smidgen.training.config import TrainConfig
+from smidgen.training.progress import Hook, Progress
+from smidgen.training.state import RunState
+
+Saved = tuple[int, Mapping[str, Tensor], Mapping[str, Any]]
+"""Step, tensors and meta of a saved state."""
+
+
+@dataclass
+class Outside:
+    """What a run does besides moving weights."""
+
+    save_state: Callable[[int, dict[str, Tensor], dict[str, Any]], object] | None = None
+    """Write a resume state; called on rank 0 only."""
+    load_state: Callable[[], Saved | None] | None = None
+    """Return the newest intact resume state; called on every rank."""
+    log: Callable[[dict[str, Any]], None] | None = None
+    """Take one record of the metrics log; called on rank 0 only."""
+    hooks: Sequence[Hook] = ()
+    """What to do at shares of the budget; called on rank 0 only."""
+    should_stop: Callable[[], bool] = lambda: False
+    """Whether someone asked the run to stop (SIGINT, SIGTERM)."""
+    flops_per_symbol: float = 0.0
+    """Floating-point operations to train on one symbol, for MFU."""
+    peak_flops: float = 0.0
+    """Measured peak of this machine in the training dtype, over all ranks; 0: MFU is not shown."""
+    on_record: Sequence[Callable[[dict[str, Any]], None]] = ()
+    """What else sees every train record: the progress bar, TensorBoard."""
+    checkpoint_seconds: float = math.inf
+    """Longest time between saves."""
+    checkpoint_steps: int | None = None
+    """Steps between saves; None: by time alone."""
+    is_first: bool = True
+    """Whether this rank writes."""
+    _saved_at: float = field(default_factory=time.monotonic)
+    _saved_step: int = -1
+
+    def resume(self, run: RunState) -> None:
+        """Take over the newest saved state, if there is one."""
+        saved = self.load_state() if self.load_state else None
+        if saved is not None:
+            run.restore(*saved)
+            self.note(run.progress, f"resumed at step {run.progress.step}, {run.progress.share:.0%} of the budget used")
+
+    def note(self, progress: Progress, text: str) -> None:
+        """Say something once, in the log."""
+        if self.log and self.is_first:
+            self.log({"kind": "note", "step": progress.step, "text": text})
+
+    def has_work(self, run: RunState, share_before: float) -> bool:
+        """Whether a hook or a save is due after this step."""
+        return self._save_is_due(run.progress.step) or any(
+            hook.is_due(share_before, run.progress.share) for hook in self.hooks
+        )
+
+    def work(self, run: RunState, share_before: float) -> None:
+        """Run the hooks that are due, on the weights that would be shipped, and save if it is time."""
+        due = [hook for hook in self.hooks if hook.is_due(share_before, run.progress.share)]
+        if due and self.is_first:
+            run.model.eval()
+            with run.average.in_place() if run.average else nullcontext():
+                for hook in due:
+                    hook.run(run.progress)
+            run.model.train()
+        if self._save_is_due(run.progress.step):
+            self.save(run)
+
+    def _save_is_due(self, step: int) -> bool:
+        late = time.monotonic() - self._saved_at >= self.checkpoint_seconds
+        return late or (self.checkpoint_steps is not None and step % self.checkpoint_steps == 0)
+
+    def save(self, run: RunState) -> None:
+        """Write the resume state, unless this very step is already written."""
+        if self.save_state and self.is_first and run.progress.step != self._saved_step:
+            self.save_state(run.progress.step, run.tensors(), run.meta())
+            self._saved_step = run.progress.step
+        self._saved_at = time.monotonic()
+
+    def roll_back(self, run: RunState) -> None:
+        """Answer a spike: return to the last saved weights, and read on after the data that came before it.
+
+        Raises TrainingError the second time, or when nothing was saved.
+        """
+        progress = run.progress
+        at, data_step, seconds = progress.step, progress.data_step, progress.seconds
+        saved = self.load_state() if self.load_state else None
+        if saved is None or progress.rollbacks:
+            why = "spiked again after a rollback" if progress.rollbacks else "spiked before anything was saved"
+            raise TrainingError(
+                f"the loss {why} (step {at}). Lower the learning rates (train.optimizer) and start anew."
+            )
+        run.restore(*saved)
+        progress.data_step, progress.seconds, progress.rollbacks = data_step, seconds, 1
+        self.note(progress, f"loss spike at step {at}: back to step {progress.step}, reading on after the spike")
+
+
+class _Pending(NamedTuple):
+    record: dict[str, Any]
+    loss: Tensor
+    norm: Tensor
+    supervised: float
+    bytes_scored: int
+
+
+class StepLog:
+    """Turns the tensors of steps into records, without waiting for the device at every step."""
+
+    FLUSH_SECONDS = 0.5
+
+    def __init__(self, outside: Outside, config: TrainConfig, runtime: Runtime) -> None:
+        self._outside = outside
+        self._step_tokens = config.batch_tokens
+        self._every_step = runtime.device.type == "cpu"
+        self._pending: list[_Pending] = []
+        self._flushed_at = time.monotonic()
+        self.step_seconds = 0.0
+        """Seconds of a recent step, to know whether another one fits the budget."""
+
+    def restart(self) -> None:
+        """Do not count the time since the last flush: it went into something else than steps."""
+        self._flushed_at = time.monotonic()
+
+    def add(
+        self, progress: Progress, micro: Sequence[Batch], loss: Tensor, norm: Tensor, multiplier: float
+    ) -> list[tuple[int, float]]:
+        """Take one step; return (step, loss) of all steps whose values are known by now."""
+        record = {
+            "kind": "train",
+            "step": progress.step,
+            "symbols": progress.symbols,
+            "seconds": round(progress.seconds, 3),
+            "share": round(progress.share, 6),
+            "learning_rate": multiplier,
+        }
+        supervised = sum(float(batch.weights.sum()) for batch in micro)
+        scored = sum(batch.bytes_scored for batch in micro)
+        self._pending.append(_Pending(record, loss, norm, supervised, scored))
+        due = self._every_step or time.monotonic() - self._flushed_at >= self.FLUSH_SECONDS
+        return self.flush(progress) if due else []
+
+    def flush(self, progress: Progress) -> list[tuple[int, float]]:
+        """Wait for the device, write the records of all pending steps and return their (step, loss)."""
+        if not self._pending:
+            return []
+        known = [(entry, float(entry.loss), float(entry.norm)) for entry in self._pending]
+        now = time.monotonic()
+        self.step_seconds = max(1e-6, (now - self._flushed_at) / len(known))
+        self._flushed_at = now
+        self._pending.clear()
+        for entry, loss, norm in known:
+            self._write(progress, entry, loss, norm)
+        return [(entry.record["step"], loss) for entry, loss, _ in known]
+
+    def _write(self, progress: Progress, entry: _Pending, loss: float, norm: float) -> None:
+        outside, speed = self._outside, self._step_tokens / self.step_seconds
+        bits = loss * entry.supervised / entry.bytes_scored / math.log(2) if entry.bytes_scored else None
+        peak = outside.peak_flops
+        record = entry.record | {
+            "loss": loss,
+            "bits_per_byte": bits,
+            "gradient_norm": norm,
+            "tokens_per_second": round(speed, 1),
+            "mfu": round(speed * outside.flops_per_symbol / peak, 4) if peak else None,
+        }
+        progress.loss = loss
+        if outside.log and outside.is_first:
+            outside.log(record)
+        for show in outside.on_record:
+            show(record)

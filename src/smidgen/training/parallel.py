@@ -1,0 +1,102 @@
+"""How one step is computed: compiled or not, on one process or many. Applied between surgery and optimizer.
+
+The unit that is compiled and wrapped is the objective with its model, so that DDP sees one forward per micro-batch
+whatever the objective calls on the model. FSDP2 and tensor parallelism will enter here, and nowhere else.
+"""
+
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from smidgen.data.batch import Batch
+from smidgen.runtime import Runtime
+from smidgen.training.objectives import LossSum, Objective
+
+
+class LossModule(nn.Module):
+    """The objective as a module: tensors in, summed loss out."""
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self._objective = objective
+
+    def forward(
+        self, ids: Tensor, targets: Tensor, weights: Tensor, extra: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the summed loss and the sums to log."""
+        out = self._objective(self.model, Batch(ids, targets, weights, extra=extra))
+        return out.loss, dict(out.metrics)
+
+
+@dataclass(frozen=True)
+class ParallelLoss:
+    """The loss of a micro-batch on this rank, and the means to sum over ranks."""
+
+    module: nn.Module
+    world: int
+
+    def __call__(self, batch: Batch) -> LossSum:
+        """Return the summed loss of one micro-batch of this rank."""
+        loss, metrics = self.module(batch.ids, batch.targets, batch.weights, dict(batch.extra))
+        return LossSum(loss, metrics)
+
+    def accumulate(self, last: bool) -> AbstractContextManager[None]:
+        """Within this context gradients stay on the rank, except for the last micro-batch of a step."""
+        if isinstance(self.module, DistributedDataParallel) and not last:
+            return self.module.no_sync()
+        return nullcontext()
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Return the sum of a tensor over all ranks."""
+        if self.world > 1:
+            dist.all_reduce(value)
+        return value
+
+
+def apply(model: nn.Module, objective: Objective, runtime: Runtime, compiled: bool) -> ParallelLoss:
+    """Wrap objective and model for this runtime: compile, then DDP."""
+    module: nn.Module = LossModule(model, objective)
+    if compiled:
+        # Fixed shapes: the planner gives every micro-batch the same rows and length, so one graph serves the run.
+        module = torch.compile(module, dynamic=False)
+    if runtime.world > 1:
+        device_ids = [runtime.device.index] if runtime.device.type == "cuda" else None
+        module = DistributedDataParallel(module, device_ids=device_ids)
+    return ParallelLoss(module, runtime.world)
+
+
+COMPILE_REPAYS_SECONDS = 90.0
+"""Compiling a training step costs 15-40 s of CPU time and gives +39% (measured.md): not worth it in shorter runs."""
+
+
+def decide_compile(choice: str, seconds_expected: float, runtime: Runtime) -> tuple[bool, str]:
+    """Decide whether to compile, with the reason in words a person can use."""
+    if choice != "auto":
+        return choice == "on", f"torch.compile {choice}: asked for"
+    if runtime.device.type not in ("cpu", "cuda"):
+        return False, f"torch.compile off: not for {runtime.device.type}"
+    if seconds_expected < COMPILE_REPAYS_SECONDS:
+        return False, f"torch.compile off: a run of {seconds_expected:.0f} s does not repay the compilation"
+    failure = probe_compile(runtime.device)
+    if failure is not None:
+        return False, f"torch.compile off: {failure}"
+    return True, "torch.compile on: the probe compiled"
+
+
+def probe_compile(device: torch.device) -> str | None:
+    """Compile something tiny with a gradient; return why it failed, or None."""
+    if device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")):
+        return "no C++ compiler (g++) on this machine"
+    probe: Callable[[Tensor], Tensor] = torch.compile(lambda x: (x * 2).relu().sum(), dynamic=False)
+    try:
+        probe(torch.ones(64, device=device, requires_grad=True)).backward()
+    except Exception as error:  # anything a compiler toolchain may do wrong means: train without it
+        return f"the probe failed ({type(error).__name__}: {str(error).splitlines()[0][:120]})"
+    return None

@@ -1,0 +1,42 @@
+"""What a running training knows of itself; hooks and logs read it, only the loop writes it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass
+class Progress:
+    """The state of a run between two steps."""
+
+    model: nn.Module
+    """The model being trained (its live weights, not the average)."""
+    step: int = 0
+    """Optimizer steps done."""
+    data_step: int = 0
+    """Steps of data consumed; ahead of `step` by what a rollback skipped."""
+    symbols: int = 0
+    """Symbols trained on, over all ranks."""
+    seconds: float = 0.0
+    """Training seconds, those before an interruption included."""
+    share: float = 0.0
+    """Used share of the budget."""
+    loss: float = float("nan")
+    """Nats per supervised symbol of the last logged step."""
+    rollbacks: int = 0
+    """Times a spike was answered by going back."""
+    ended: str = "running"
+    """Why it stopped: "budget", "interrupted" or "running"."""
+
+
+@dataclass(frozen=True)
+class Hook:
+    """Something to do `times` times, evenly over the budget, the end included."""
+
+    times: int
+    run: Callable[[Progress], None]
+
+    def is_due(self, before: float, after: float) -> bool:
+        """Whether a boundary of this hook lies in the share (before, after]."""
+        return self.times > 0 and int(after * self.times + 1e-9) > int(before * self.times + 1e-9)

@@ -1,0 +1,72 @@
+"""How far a run is, and what the learning rate is there. Everything is a share of the budget between 0 and 1."""
+
+import math
+import time
+from collections.abc import Callable
+
+from smidgen.training.config import Budget, ScheduleConfig, TimeBudget, TokenBudget
+
+
+def learning_rate_multiplier(share: float, schedule: ScheduleConfig) -> float:
+    """Return the factor on every peak learning rate when `share` of the budget is used.
+
+    Source of wsd: Hu et al. 2024 (MiniCPM), arXiv 2404.06395; linear warm-down to zero: Bergsma et al. 2025,
+    arXiv 2502.15938.
+    """
+    if share < schedule.warmup:
+        return share / schedule.warmup
+    if schedule.type == "wsd":
+        left = (1 - share) / schedule.decay if schedule.decay else 1.0
+        shape = min(1.0, max(0.0, left))
+    else:
+        progress = (share - schedule.warmup) / (1 - schedule.warmup) if schedule.warmup < 1 else 1.0
+        shape = 0.5 * (1 + math.cos(math.pi * progress)) if schedule.type == "cosine" else 1 - progress
+    return schedule.floor + (1 - schedule.floor) * shape
+
+
+class BudgetClock:
+    """Measures the used share of a budget, across interruptions: elapsed seconds are part of the resume state."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        step_tokens: int,
+        seconds_before: float = 0.0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._budget = budget
+        self._step_tokens = step_tokens
+        self._now = now
+        self._started = now() - seconds_before
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those before an interruption included."""
+        return self._now() - self._started
+
+    def steps_planned(self) -> int | None:
+        """Return the number of steps of a budget that knows it."""
+        if isinstance(self._budget, TimeBudget):
+            return None
+        if isinstance(self._budget, TokenBudget):
+            return -(-self._budget.tokens // self._step_tokens)
+        return self._budget.steps
+
+    def seconds_expected(self, step_seconds: float = 0.5) -> float:
+        """Return the seconds the whole budget will take, guessed from `step_seconds` where it is not a time."""
+        planned = self.steps_planned()
+        return self._budget.seconds if planned is None else planned * step_seconds
+
+    def share(self, step: int) -> float:
+        """Return the used share of the budget when `step` steps are done."""
+        planned = self.steps_planned()
+        if planned is not None:
+            return min(1.0, step / planned)
+        return min(1.0, self.seconds / self._budget.seconds)
+
+    def is_over(self, step: int, step_seconds: float) -> bool:
+        """Whether another step of `step_seconds` would end further from the budget than stopping here."""
+        planned = self.steps_planned()
+        if planned is not None:
+            return step >= planned
+        return step > 0 and self.seconds + step_seconds / 2 >= self._budget.seconds

@@ -1,0 +1,77 @@
+"""Everything a training run moves, saved and restored whole."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from smidgen.errors import CheckpointError
+from smidgen.training.average import WeightAverage
+from smidgen.training.config import TrainConfig
+from smidgen.training.optim import build_optimizer
+from smidgen.training.precision import GradientScaler
+from smidgen.training.progress import Progress
+
+
+class RunState:
+    """Model, optimizer, average, loss scale, progress and random state of one run."""
+
+    def __init__(self, model: nn.Module, config: TrainConfig, dtype: torch.dtype) -> None:
+        self.model = model
+        self.optimizer = build_optimizer(model, config.optimizer, dtype)
+        self.average = None if config.ema_decay is None else WeightAverage(model, config.ema_decay)
+        self.scaler = GradientScaler(dtype)
+        self.progress = Progress(model)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors of the state under flat names; not copies."""
+        tensors = {f"model.{name}": weight.detach() for name, weight in self.model.named_parameters()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state_tensors().items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.tensors.items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        return tensors
+
+    def meta(self) -> dict[str, Any]:
+        """Return the rest of the state, as plain values."""
+        progress = self.progress
+        return {
+            "data_step": progress.data_step,
+            "symbols": progress.symbols,
+            "seconds": progress.seconds,
+            "share": progress.share,
+            "rollbacks": progress.rollbacks,
+            "loss_scale": self.scaler.scale,
+            "finite_steps": self.scaler.finite_steps,
+        }
+
+    @torch.no_grad()
+    def restore(self, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Take a saved state over, bit for bit. Raises CheckpointError if it belongs to another model."""
+        for name, weight in self.model.named_parameters():
+            saved = tensors.get(f"model.{name}")
+            if saved is None or saved.shape != weight.shape:
+                found = "nothing" if saved is None else f"shape {tuple(saved.shape)}"
+                raise CheckpointError(
+                    f"the resume state is of another model: {name} needs shape {tuple(weight.shape)}, found {found}."
+                )
+            weight.copy_(saved)
+        self.optimizer.load_state_tensors(_below("optimizer.", tensors))
+        if self.average is not None:
+            for name, tensor in _below("average.", tensors).items():
+                self.average.tensors[name].copy_(tensor)
+        torch.set_rng_state(tensors["random.cpu"])
+        if "random.cuda" in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["random.cuda"])
+        self.scaler.scale, self.scaler.finite_steps = meta["loss_scale"], meta["finite_steps"]
+        progress = self.progress
+        progress.step = step
+        for name in ("data_step", "symbols", "seconds", "share", "rollbacks"):
+            setattr(progress, name, meta[name])
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,43 @@
+"""The models every law is tested on: one of each switch and sharing layout, small enough for milliseconds."""
+
+from smidgen.models import LlamaConfig
+from smidgen.models.attention import AttentionConfig
+from smidgen.models.layers import ReLU2Config, SwiGLUConfig
+from smidgen.models.stack import StackConfig
+
+VOCAB = 97
+
+
+def tiny(**changes) -> LlamaConfig:
+    """A Llama of a few thousand parameters; `stack`'s fields may be given flat."""
+    stack_keys = set(StackConfig.model_fields)
+    stack = {key: value for key, value in changes.items() if key in stack_keys}
+    model = {key: value for key, value in changes.items() if key not in stack_keys}
+    defaults = {
+        "d_model": 32,
+        "layers": (0, 1, 2),
+        "attention": AttentionConfig(n_heads=4, n_kv_heads=2),
+        "mlp": SwiGLUConfig(d_ff=48),
+    }
+    return LlamaConfig(vocab_size=VOCAB, max_seq_len=64, stack=StackConfig(**(defaults | stack)), **model)
+
+
+MODELS = {
+    "plain": tiny(attention=AttentionConfig(n_heads=4)),
+    "gqa": tiny(),
+    "mqa": tiny(attention=AttentionConfig(n_heads=4, n_kv_heads=1)),
+    "untied": tiny(tie_embeddings=False),
+    "wide-heads": tiny(attention=AttentionConfig(n_heads=4, n_kv_heads=2, d_head=16)),
+    "pairwise": tiny(layers=(0, 0, 1, 1)),
+    "universal": tiny(layers=(0, 0, 0, 0)),
+    "one-mlp": tiny(mlps=(0, 0, 0)),
+    "relu2": tiny(mlp=ReLU2Config(d_ff=64)),
+    "qk-norm": tiny(attention=AttentionConfig(n_heads=4, n_kv_heads=2, qk_norm=True)),
+    "best": tiny(
+        attention=AttentionConfig(n_heads=4, n_kv_heads=2, qk_norm=True),
+        mlp=ReLU2Config(d_ff=64),
+        residual_scalars=True,
+        zero_init_outputs=True,
+        logit_softcap=20.0,
+    ),
+}

@@ -1,0 +1,127 @@
+"""Laws every model keeps, whatever is inside (design.md, Rules that are tests)."""
+
+import copy
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from model_zoo import MODELS, VOCAB, tiny
+from torch.nn import functional as F
+
+from smidgen.models import build_empty, build_model
+
+
+def randomized(config, seed=0):
+    """A model whose zero-initialised parts speak too, so that no law holds by silence."""
+    model = build_model(config, seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.1 * torch.randn(weight.shape, generator=generator)
+    return model.eval()
+
+
+def some_ids(rows=2, length=24, seed=1):
+    return torch.randint(0, VOCAB, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=MODELS.values(), ids=MODELS.keys())
+def model(request):
+    return randomized(request.param)
+
+
+@pytest.mark.parametrize("at", [0, 7, 23])
+def test_nothing_after_a_position_reaches_it(model, at):
+    embedded = {}
+
+    def keep(module, inputs, output):
+        output.retain_grad()
+        embedded["x"] = output
+
+    handle = model.model.embed_tokens.register_forward_hook(keep)
+    model(some_ids())[0, at].logsumexp(-1).backward()
+    handle.remove()
+    gradient = embedded["x"].grad[0]
+    assert gradient[at].abs().sum() > 0
+    assert (gradient[at + 1 :] == 0).all()
+
+
+@torch.no_grad()
+@settings(max_examples=5, deadline=None)
+@given(cuts=st.lists(st.integers(1, 23), max_size=4, unique=True).map(sorted))
+@pytest.mark.parametrize("name", MODELS)
+def test_incremental_equals_full_at_any_split(name, cuts):
+    model, ids = randomized(MODELS[name]), some_ids()
+    state = model.init_state(2, 24)
+    parts = [model(part, state) for part in ids.tensor_split(cuts, dim=1) if part.shape[1]]
+    torch.testing.assert_close(torch.cat(parts, 1), model(ids), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_rows_of_different_lengths_do_not_disturb_each_other(model):
+    ids = some_ids(rows=3)
+    state = model.init_state(3, 24)
+    for row, length in enumerate((5, 11, 2)):
+        model(ids[row : row + 1, :length], state, [row])
+    step = torch.stack([ids[row, length] for row, length in enumerate((5, 11, 2))])[:, None]
+    together = model(step, state, [0, 1, 2])
+    for row, length in enumerate((5, 11, 2)):
+        alone = model(ids[row : row + 1, : length + 1])[:, -1]
+        torch.testing.assert_close(together[row], alone, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_memory_can_be_truncated_and_copied(model):
+    ids = some_ids(rows=1)
+    state = model.init_state(2, 24)
+    model(ids[:, :12], state, [0])
+    state.truncate(0, 7)
+    state.copy_row(0, 1)
+    after = model(ids[:, 7:9].expand(2, -1), state, [1, 0])
+    torch.testing.assert_close(after, model(ids)[:, 7:9].expand(2, -1, -1), rtol=1e-4, atol=1e-4)
+
+
+def test_the_loss_starts_at_about_ln_v():
+    for config in MODELS.values():
+        model, ids = build_model(config), some_ids(rows=8, length=48)
+        loss = F.cross_entropy(model(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+        assert abs(loss.item() - math.log(VOCAB)) < 0.15
+
+
+def test_bf16_runs_with_fp32_weights(model):
+    model.compute_dtype = torch.bfloat16
+    logits = model(some_ids())
+    assert logits.dtype == torch.float32
+    assert logits.isfinite().all()
+    assert all(weight.dtype == torch.float32 for weight in model.parameters())
+
+
+def test_deepcopy_and_meta_init_keep_sharing(model):
+    count = sum(weight.numel() for weight in model.parameters())
+    again = copy.deepcopy(model)
+    assert sum(weight.numel() for weight in again.parameters()) == count
+    empty = build_empty(model.config).to_empty(device="cpu")
+    assert sum(weight.numel() for weight in empty.parameters()) == count
+
+
+def test_shared_blocks_are_one_module():
+    model = build_model(tiny(layers=(0, 1, 1, 0), mlps=(0, 0)))
+    blocks = model.model.layers
+    assert blocks[0] is blocks[3]
+    assert blocks[1] is blocks[2]
+    assert blocks[0].mlp is blocks[1].mlp
+
+
+@torch.no_grad()
+def test_a_shared_model_is_a_plain_llama_to_its_state_dict():
+    shared, plain = build_model(tiny(layers=(0, 1, 1, 0))), build_model(tiny(layers=(0, 1, 2, 3)))
+    plain.load_state_dict(shared.state_dict(), strict=True)
+    torch.testing.assert_close(plain(some_ids()), shared(some_ids()))
+
+
+def test_the_same_seed_draws_the_same_weights():
+    one, same, other = (build_model(MODELS["gqa"], seed) for seed in (3, 3, 4))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
+    assert not torch.equal(one.model.embed_tokens.weight, other.model.embed_tokens.weight)
