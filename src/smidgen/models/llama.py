@@ -9,10 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from smidgen.config import Config
-from smidgen.models.layers import Linear
+from smidgen.models.layers import Embedding, Linear
 from smidgen.models.stack import Stack, StackConfig
 from smidgen.models.state import DecodeState
 
@@ -42,7 +41,7 @@ class Llama(nn.Module):
         self.compute_dtype: torch.dtype | None = None
         """Dtype of the activations; None: that of the embedding's weight."""
         self.model = Stack(config.stack)
-        self.model.embed_tokens = nn.Embedding(config.vocab_size, config.stack.d_model)
+        self.model.embed_tokens = Embedding(config.vocab_size, config.stack.d_model)
         if not config.tie_embeddings:
             self.lm_head = Linear(config.stack.d_model, config.vocab_size)
 
@@ -62,7 +61,8 @@ class Llama(nn.Module):
 
     def logits(self, features: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """Return fp32 logits of features."""
-        raw = F.linear(features, self.head_weight().to(features.dtype)).float()
+        head = self.model.embed_tokens.attend if self.config.tie_embeddings else self.lm_head
+        raw = head(features).float()
         cap = self.config.logit_softcap
         return raw if cap is None else cap * torch.tanh(raw / cap)
 
