@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from smidgen.data.batch import Batch
-from smidgen.errors import TrainingError
 from smidgen.runtime import Runtime
 from smidgen.training import parallel
 from smidgen.training.config import TrainConfig
@@ -95,8 +94,6 @@ def _step(
             (out.loss * (loss_of.world * run.scaler.scale) / weight).backward()
         total += out.loss.detach()
     gradients = [p.grad for p in run.model.parameters() if p.grad is not None]
-    if not gradients:
-        raise TrainingError("no weight has a gradient: everything is frozen. Unfreeze something or check the surgery.")
     finite = run.scaler.unscale(gradients)
     limit = config.clip_norm if config.clip_norm is not None else float("inf")
     norm = nn.utils.clip_grad_norm_(run.model.parameters(), limit)

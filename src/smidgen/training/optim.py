@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from smidgen.errors import TrainingError
 from smidgen.training.config import AdamWConfig, MuonConfig, OptimizerConfig
 from smidgen.training.muon import Muon
 
@@ -63,8 +64,11 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, dtype: torch.dtyp
     """Sort the trainable weights into groups; shared weights appear once.
 
     Matrices of the blocks go to Muon when it is chosen; embeddings, head, norms and scalars always to AdamW.
+    Raises TrainingError if nothing is trainable.
     """
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    if not weights:
+        raise TrainingError("every weight is frozen: there is nothing to train. Check the surgery.")
     names = {weight: name for name, weight in weights.items()}
     tables = {name: w for name, w in weights.items() if "embed" in name or name.startswith("lm_head")}
     matrices = {name: w for name, w in weights.items() if w.ndim == 2 and name not in tables}

@@ -27,5 +27,5 @@ class LossWatch:
         return smoothed > self._factor * self._best and smoothed > self._best + 0.5
 
     def forget(self) -> None:
-        """Start afresh after a rollback, keeping the best."""
-        self._smoothed = None
+        """Start afresh from the best after a rollback."""
+        self._smoothed = None if math.isinf(self._best) else self._best
