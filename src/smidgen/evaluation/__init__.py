@@ -1,1 +1,1 @@
-"""How good is it: bits per byte, task scores with intervals, health of generated text."""
+"""How good is it: bits per byte, task scores with intervals, health of generated text. Writes no file."""

@@ -1,6 +1,6 @@
 """Symbol ids (B, T) in, next-symbol logits (B, T, V) out. Models know nothing of text, losses or files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -21,6 +21,15 @@ class LanguageModel(Protocol):
 
     config: ModelConfig
     compute_dtype: torch.dtype | None
+    training: bool
+
+    def train(self, mode: bool = True) -> object:
+        """Switch between training and evaluation, as nn.Module does."""
+        ...
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """Yield every weight once, as nn.Module does."""
+        ...
 
     def forward(
         self, ids: Int[Tensor, "B T"], state: DecodeState | None = None, rows: Sequence[int] | None = None
