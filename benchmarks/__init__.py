@@ -1,0 +1,1 @@
+"""Performance and quality beside peers, as ratios in one run. Never imported by the package."""
