@@ -1,0 +1,21 @@
+"""Weights in and out: model directories, GGUF files, pulled models, and the state a run resumes from.
+
+Nothing here is ever unpickled; every directory and file appears whole or not at all.
+"""
+
+from smidgen.checkpoint.directory import LoadedModel, save_model
+from smidgen.checkpoint.load import load_model
+from smidgen.checkpoint.pull import CATALOGUE, cache_directory, pull
+from smidgen.checkpoint.resume import TrainingState, load_training_state, save_training_state
+
+__all__ = [
+    "CATALOGUE",
+    "LoadedModel",
+    "TrainingState",
+    "cache_directory",
+    "load_model",
+    "load_training_state",
+    "pull",
+    "save_model",
+    "save_training_state",
+]
