@@ -35,6 +35,8 @@ class ByteConfig(Config):
 
     type: Literal["bytes"] = "bytes"
     """Tells this choice from `bpe`."""
+    vocab_size: Literal[264] = 264
+    """256 bytes and 8 special symbols."""
 
 
 class ByteTokenizer:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from smidgen.errors import RunError, TokenizerError
+from smidgen.runs import atomic_write
 
 
 def _byte_characters() -> tuple[str, ...]:
@@ -109,9 +110,7 @@ def write_tokenizer_files(directory: Path, definition: str, config: Mapping[str,
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            temporary = directory / f".{name}.tmp"
-            temporary.write_text(content, encoding="utf-8")
-            temporary.replace(directory / name)
     except OSError as error:
         raise RunError(f"{directory}: the tokenizer cannot be written ({error.strerror}).") from None
+    for name, content in contents.items():
+        atomic_write(directory / name, content)

@@ -1,0 +1,184 @@
+"""Rows to batches: which rows a micro-batch holds is a function of seed, step and rank, so resuming needs no state.
+
+Every epoch is its own permutation of all rows. Nothing depends on what was read before: a batch may be asked for in
+any order, by any process.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from smidgen.data.batch import Batch
+from smidgen.data.pack import RowIndex, pack_rows
+from smidgen.data.shards import ShardSet
+from smidgen.tokenizers.base import Tokenizer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a step is laid out over micro-batches and ranks."""
+
+    seq_len: int
+    """Symbols a row shows the model."""
+    rows: int
+    """Rows of a micro-batch."""
+    micros: int = 1
+    """Micro-batches of a step on each rank."""
+    rank: int = 0
+    """Which of the processes this one is."""
+    world: int = 1
+    """How many processes share the step."""
+
+    @property
+    def step_rows(self) -> int:
+        """Rows of a step over all ranks."""
+        return self.rows * self.micros * self.world
+
+
+class RowReader:
+    """Packs one side of a corpus into rows and reads them as batches."""
+
+    def __init__(self, split: ShardSet, tokenizer: Tokenizer, seq_len: int, seed: int = 0) -> None:
+        self.split, self.seq_len = split, seq_len
+        self.index: RowIndex = pack_rows(split.starts, split.lengths, seq_len, seed)
+        self._pad = tokenizer.eot_id
+        self._symbol_bytes = np.array(tokenizer.symbol_bytes(), dtype=np.int64)
+        self._prefix_bytes = len(tokenizer.text_prefix)
+
+    def batch(self, rows: Int[np.ndarray, "B"]) -> Batch:
+        """Return the rows as one batch; `bytes_scored` is exact."""
+        symbols = np.full((len(rows), self.seq_len + 1), self._pad, dtype=np.int64)
+        weights = np.zeros((len(rows), self.seq_len), dtype=np.float32)
+        starts, lengths, row_starts = self.index.starts, self.index.lengths, self.index.row_starts
+        for number, row in enumerate(rows.tolist()):
+            at = 0
+            for segment in range(int(row_starts[row]), int(row_starts[row + 1])):
+                length = int(lengths[segment])
+                symbols[number, at : at + length] = self.split.read(int(starts[segment]), length)
+                weights[number, at : at + length - 1] = 1
+                at += length
+        ids, targets = symbols[:, :-1], symbols[:, 1:]
+        return Batch(
+            torch.from_numpy(ids.copy()),
+            torch.from_numpy(targets.copy()),
+            torch.from_numpy(weights),
+            bytes_scored=self._bytes_scored(ids, targets, weights),
+        )
+
+    def _bytes_scored(self, ids: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> int:
+        taught = weights > 0
+        sizes = self._symbol_bytes[targets]
+        scored = int(sizes[taught].sum())
+        if self._prefix_bytes:  # the space a sentencepiece vocabulary puts before a text is not a byte of the text
+            scored -= self._prefix_bytes * int((taught & (ids == self._pad) & (sizes > 0)).sum())
+        return scored
+
+
+class PackedStream:
+    """Training batches without end, in an order that only seed, step and rank decide."""
+
+    def __init__(self, split: ShardSet, tokenizer: Tokenizer, layout: Layout, seed: int = 0) -> None:
+        self.layout, self.seed = layout, seed
+        self._reader = RowReader(split, tokenizer, layout.seq_len, seed)
+        self.index = self._reader.index
+        self._orders: dict[int, np.ndarray] = {}
+
+    def batch(self, step: int, micro: int = 0) -> Batch:
+        """Return one micro-batch of a step, for this rank."""
+        layout, rows = self.layout, self.index.rows
+        first = ((step * layout.micros + micro) * layout.world + layout.rank) * layout.rows
+        places = np.arange(first, first + layout.rows)
+        chosen = [self._order(epoch)[places[places // rows == epoch] % rows] for epoch in np.unique(places // rows)]
+        return self._reader.batch(np.concatenate(chosen))
+
+    def batches_from(self, step: int, prefetch: int = 0) -> Iterator[Sequence[Batch]]:
+        """Yield the micro-batches of this step, then of every step after it; `prefetch` steps ahead in a thread."""
+
+        def endless() -> Iterator[Sequence[Batch]]:
+            at = step
+            while True:
+                yield [self.batch(at, micro) for micro in range(self.layout.micros)]
+                at += 1
+
+        return prefetched(endless, prefetch) if prefetch else endless()
+
+    def epochs_at(self, step: int) -> float:
+        """Return how many times the data has been read when this many steps are done."""
+        return step * self.layout.step_rows / self.index.rows
+
+    def repetition_note(self, steps: int) -> str | None:
+        """Return what to say, loudly, if so many steps read the data more than once; None if they do not."""
+        epochs = self.epochs_at(steps)
+        if epochs <= 1:
+            return None
+        # Repeating up to 4 times is nearly as good as new text, 16 is where it stops helping.
+        # Source: Muennighoff et al. 2023, arXiv 2305.16264.
+        advice = "about as good as new text up to 4 times" if epochs <= 4 else "past 4 times each pass teaches less"
+        symbols = int((self.index.lengths - 1).sum())
+        return f"The run reads its {symbols:,} training symbols {epochs:.1f} times ({advice})."
+
+    def _order(self, epoch: int) -> np.ndarray:
+        epoch = int(epoch)
+        if epoch not in self._orders:
+            draw = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+            self._orders = {kept: order for kept, order in self._orders.items() if kept == epoch - 1}
+            self._orders[epoch] = draw.permutation(self.index.rows)
+        return self._orders[epoch]
+
+
+def validation_batches(
+    split: ShardSet, tokenizer: Tokenizer, seq_len: int, rows: int, max_rows: int | None = None
+) -> Iterator[Batch]:
+    """Yield every symbol of a side once, in a fixed order; with `max_rows`, the same fair sample of rows every time.
+
+    The last batch may have fewer rows.
+    """
+    reader = RowReader(split, tokenizer, seq_len)
+    order = np.random.Generator(np.random.Philox(key=0)).permutation(reader.index.rows)[:max_rows]
+    for first in range(0, len(order), rows):
+        yield reader.batch(order[first : first + rows])
+
+
+def prefetched(make: Callable[[], Iterator[T]], ahead: int) -> Iterator[T]:
+    """Yield what an iterator yields, made up to `ahead` items early by a thread that ends when its consumer does."""
+    ready: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(maxsize=ahead)
+    stopped = threading.Event()
+
+    def offer(item: tuple[bool, T | BaseException | None]) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in make():
+                if not offer((True, item)):
+                    return
+            offer((False, None))
+        except BaseException as error:
+            offer((False, error))
+
+    threading.Thread(target=work, name="prefetch", daemon=True).start()
+    try:
+        while True:
+            alive, item = ready.get()
+            if alive:
+                yield item  # pyright: ignore[reportReturnType]
+            elif isinstance(item, BaseException):
+                raise item
+            else:
+                return
+    finally:
+        stopped.set()
