@@ -64,8 +64,9 @@ class Corpus:
         """Return one line for each thing passed over or changed in the latest iteration, for the caller to print."""
         counts, lines = self.counts, []
         if counts.unsupported:
-            kinds = ", ".join(f"{n} {suffix}" for suffix, n in counts.unsupported.most_common(5))
-            lines.append(f"Passed over {counts.unsupported.total()} files of other formats: {kinds}.")
+            lines.append(
+                f"Passed over {counts.unsupported.total()} files of other formats: {_kinds(counts.unsupported)}."
+            )
         if counts.empty_documents:
             lines.append(f"Left out {counts.empty_documents:,} empty documents.")
         if counts.replaced_bytes:
@@ -112,8 +113,7 @@ class Corpus:
             yield self.path
 
     def _seen(self) -> str:
-        kinds = ", ".join(f"{n} {suffix}" for suffix, n in self._unsupported.most_common(5))
-        return f" (it has {kinds})" if kinds else " (it is empty)"
+        return f" (it has {_kinds(self._unsupported)})" if self._unsupported else " (it is empty)"
 
     def _document(self, record: Record, path: Path) -> Document | None:
         """Return the document of a record, or None if it is empty."""
@@ -162,6 +162,13 @@ def _walk(folder: Path) -> Iterator[Path]:
         entered.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _kinds(suffixes: Counter[str]) -> str:
+    """Return the five most frequent suffixes with their counts."""
+    return ", ".join(
+        f"{n} {suffix}" for suffix, n in sorted(suffixes.items(), key=lambda kind: (-kind[1], kind[0]))[:5]
+    )
 
 
 def _readable() -> str:

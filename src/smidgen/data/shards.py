@@ -193,7 +193,7 @@ def _load_array(folder: Path, shard: Shard, kind: Literal["starts", "bytes"]) ->
     path = folder / shard.file.replace(".symbols", f".{kind}.npy")
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Delete the folder and prepare again.") from None
     sound = array.shape == (shard.documents + (kind == "starts"),)
     sound = sound and (array[-1] == shard.symbols if kind == "starts" else array.sum() == shard.text_bytes)
