@@ -12,7 +12,7 @@ from torch import nn
 
 from smidgen.config import Config
 from smidgen.errors import DataError, TokenizerError
-from smidgen.evaluation.bits_per_byte import Measured, Protocol, bits_per_byte
+from smidgen.evaluation.bits_per_byte import Measured, Protocol, bits_per_byte, bits_per_byte_of_symbols
 from smidgen.evaluation.windows import UNSCORED, ScoredSequence, batch_windows, cut_windows
 from smidgen.models import LlamaConfig, build_model
 from smidgen.models.attention import AttentionConfig
@@ -123,7 +123,7 @@ def test_bytes_are_the_texts_and_a_uniform_model_pays_exactly_log_v(kind: str, t
     assert measured.documents == sum(1 for text in texts if text)
     wanted = measured.symbols * math.log2(tokenizer.vocab_size) / measured.bytes
     assert measured.bits_per_byte == pytest.approx(wanted, rel=1e-6)
-    assert measured.end_nats == pytest.approx(measured.documents * math.log(tokenizer.vocab_size), rel=1e-6)
+    assert measured.mark_nats == pytest.approx(measured.documents * math.log(tokenizer.vocab_size), rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
@@ -132,20 +132,20 @@ def test_what_a_window_shows_does_not_matter_to_a_model_without_context(kind: st
     model = FixedModel(torch.randn(tokenizer.vocab_size, generator=torch.Generator().manual_seed(0)))
     numbers = [bits_per_byte(model, tokenizer, TEXTS, p, batch_symbols=40) for p in PROTOCOLS if p.start_with_bos]
     assert all(n.bits_per_byte == pytest.approx(numbers[0].bits_per_byte, rel=1e-6) for n in numbers)
-    assert all(n.end_nats == pytest.approx(numbers[0].end_nats, rel=1e-6) for n in numbers)
+    assert all(n.mark_nats == pytest.approx(numbers[0].mark_nats, rel=1e-6) for n in numbers)
 
 
 def test_short_documents_cost_what_one_plain_forward_says() -> None:
     tokenizer = byte_level_bpe()
     model = tiny_llama(tokenizer.vocab_size)
-    text_nats = end_nats = 0.0
+    text_nats = mark_nats = 0.0
     for text in filter(None, TEXTS):
         ids = torch.tensor([[tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eot_id]])
         losses = nn.functional.cross_entropy(model(ids[:, :-1])[0], ids[0, 1:], reduction="none").double()
-        text_nats, end_nats = text_nats + losses[:-1].sum().item(), end_nats + losses[-1].item()
+        text_nats, mark_nats = text_nats + losses[:-1].sum().item(), mark_nats + losses[-1].item()
     measured = bits_per_byte(model, tokenizer, TEXTS, Protocol(context=1000, stride=10), batch_symbols=100)
     assert measured.nll_nats == pytest.approx(text_nats, rel=1e-5)
-    assert measured.end_nats == pytest.approx(end_nats, rel=1e-5)
+    assert measured.mark_nats == pytest.approx(mark_nats, rel=1e-5)
 
 
 def test_a_strided_window_sees_exactly_the_history_it_promises() -> None:
@@ -162,7 +162,7 @@ def test_a_strided_window_sees_exactly_the_history_it_promises() -> None:
         nats += scored[fresh - start - 1 :].sum().item()
         fresh = end
     measured = bits_per_byte(model, ByteTokenizer(), [text], Protocol(context=context, stride=stride))
-    assert measured.nll_nats + measured.end_nats == pytest.approx(nats, rel=1e-5)
+    assert measured.nll_nats + measured.mark_nats == pytest.approx(nats, rel=1e-5)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=str)
@@ -171,6 +171,7 @@ def test_buffers_and_batches_change_nothing(protocol: Protocol, monkeypatch: pyt
     whole = bits_per_byte(model, ByteTokenizer(), TEXTS, protocol)
     if protocol.isolate_documents:  # a stream is cut into windows anew at every buffer, so its windows may differ
         monkeypatch.setattr("smidgen.evaluation.bits_per_byte._BUFFER_SYMBOLS", 1)
+        monkeypatch.setattr("smidgen.evaluation.bits_per_byte._GROUP_CHARACTERS", 1)
     monkeypatch.setattr("smidgen.evaluation.bits_per_byte._HEAD_NUMBERS", 1)
     pieces = bits_per_byte(model, ByteTokenizer(), iter(TEXTS), protocol, batch_symbols=1)
     assert pieces.bits_per_byte == pytest.approx(whole.bits_per_byte, rel=1e-5)
@@ -200,6 +201,18 @@ def test_windows_score_every_target_once_with_enough_history(length, context, st
     seen = torch.cat([batch.targets[batch.accounts != UNSCORED] for batch in batches]) if batches else torch.zeros(0)
     assert sorted(seen.tolist()) == list(range(sequence.first, length))
     assert all((batch.targets - batch.ids)[batch.accounts != UNSCORED].eq(1).all() for batch in batches)
+
+
+def test_symbols_cost_what_their_text_costs_and_marks_are_kept_apart() -> None:
+    tokenizer = byte_level_bpe()
+    model = tiny_llama(tokenizer.vocab_size)
+    encoded = [tokenizer.encode(text) for text in TEXTS]
+    assert bits_per_byte_of_symbols(model, tokenizer, encoded) == bits_per_byte(model, tokenizer, TEXTS)
+    turn = tokenizer.encode_with_specials("<|im_start|>user\nhi<|im_end|>\n")
+    measured = bits_per_byte_of_symbols(uniform(tokenizer.vocab_size), tokenizer, [turn])
+    assert measured.bytes == len("user\nhi\n")
+    assert measured.symbols == len(turn) - 2
+    assert measured.mark_nats == pytest.approx(3 * math.log(tokenizer.vocab_size))
 
 
 def test_the_standard_error_is_that_of_documents_drawn_at_random() -> None:
@@ -241,7 +254,7 @@ class MiscountingTokenizer(ByteTokenizer):
 
 
 def test_a_tokenizer_that_loses_or_miscounts_bytes_is_refused() -> None:
-    with pytest.raises(TokenizerError, match=r"document 1: .* differ .* b'Two'"):
+    with pytest.raises(TokenizerError, match=r"differ .* b'Two'"):
         bits_per_byte(uniform(264), LossyTokenizer(), ["one", "Two"])
     with pytest.raises(TokenizerError, match="counts 6 bytes where the text has 3"):
         bits_per_byte(uniform(264), MiscountingTokenizer(), ["one"])

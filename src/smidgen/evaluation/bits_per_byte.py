@@ -2,15 +2,15 @@
 
 Bytes are the UTF-8 length of the text itself, and a tokenizer whose symbols do not give back exactly that text is
 refused: miscounted bytes are how records fall (openai/parameter-golf #897, #1271, #1734). The headline number scores
-the symbols of the text and nothing else, so that it compares across tools; the price of predicting where a document
-ends is kept apart (`end_nats`). This file scores texts; it knows no task, no file and no training loop.
+the symbols of the text and nothing else, so that it compares across tools; the price of marks that are no text, such
+as the end of a document, is kept apart (`mark_nats`). This file scores texts; it knows no task, file or training loop.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from smidgen.models import LanguageModel
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.tokenizers.bytes import text_bytes
 
+T = TypeVar("T")
+
+_GROUP_CHARACTERS = 1 << 20
 _BUFFER_SYMBOLS = 1 << 18
 """Symbols gathered before windows are sorted by length: enough for full batches, a few MB of memory."""
 _HEAD_NUMBERS = 1 << 24
@@ -58,15 +61,15 @@ class Measured:
     """What a model paid for some text, and under which protocol."""
 
     nll_nats: float
-    """Negative log-likelihood of the symbols of the text, document ends excluded."""
+    """Negative log-likelihood of the symbols of the text, marks excluded."""
     bytes: int
     """UTF-8 bytes of the text."""
     symbols: int
-    """Symbols of the text, boundaries excluded."""
+    """Symbols of the text, marks excluded."""
     documents: int
     """Documents scored; empty ones are passed over."""
-    end_nats: float
-    """Negative log-likelihood of the document ends, kept apart from the text."""
+    mark_nats: float
+    """Negative log-likelihood of what is no text: document ends, and the turns of conversations."""
     standard_error: float | None
     """Of the bits per byte, over documents; None for a single document."""
     protocol: Protocol
@@ -77,9 +80,9 @@ class Measured:
         return self.nll_nats / (math.log(2) * self.bytes)
 
     @property
-    def bits_per_byte_with_ends(self) -> float:
-        """The same with the price of every document end: what a lossless archive of the documents would cost."""
-        return (self.nll_nats + self.end_nats) / (math.log(2) * self.bytes)
+    def bits_per_byte_with_marks(self) -> float:
+        """The same with the price of every mark: what a lossless archive of the documents would cost."""
+        return (self.nll_nats + self.mark_nats) / (math.log(2) * self.bytes)
 
     @property
     def nats_per_symbol(self) -> float:
@@ -91,15 +94,21 @@ class Measured:
         return {
             "bits_per_byte": self.bits_per_byte,
             "standard_error": self.standard_error,
-            "bits_per_byte_with_ends": self.bits_per_byte_with_ends,
+            "bits_per_byte_with_marks": self.bits_per_byte_with_marks,
             "nats_per_symbol": self.nats_per_symbol,
             "nll_nats": self.nll_nats,
-            "end_nats": self.end_nats,
+            "mark_nats": self.mark_nats,
             "bytes": self.bytes,
             "symbols": self.symbols,
             "documents": self.documents,
             "protocol": self.protocol.model_dump(),
         }
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    ids: list[int]
+    bytes: int
 
 
 def bits_per_byte(
@@ -114,6 +123,33 @@ def bits_per_byte(
     Without a protocol: windows of the context the model was trained for, moving by half of it.
     Raises TokenizerError if the symbols do not give back the bytes of a text, DataError if there is no text at all.
     """
+    return _measure(model, tokenizer, _encode(tokenizer, texts), protocol, batch_symbols)
+
+
+def bits_per_byte_of_symbols(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    documents: Iterable[Sequence[int]],
+    protocol: Protocol | None = None,
+    batch_symbols: int = 8192,
+) -> Measured:
+    """Score documents that are encoded already (without their two boundaries), as token shards hold them.
+
+    The same measure as `bits_per_byte`: bytes are those the symbols decode to; special symbols inside a document, as
+    a conversation has, are marks.
+    """
+    widths = np.asarray(tokenizer.symbol_bytes())
+    encoded = (_Encoded(ids, _checked_bytes(tokenizer, widths, ids)) for ids in map(list, documents) if ids)
+    return _measure(model, tokenizer, encoded, protocol, batch_symbols)
+
+
+def _measure(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    documents: Iterable[_Encoded],
+    protocol: Protocol | None,
+    batch_symbols: int,
+) -> Measured:
     if tokenizer.vocab_size > model.config.vocab_size:
         raise TokenizerError(
             f"the tokenizer has {tokenizer.vocab_size} symbols, the model knows {model.config.vocab_size}: "
@@ -125,8 +161,8 @@ def bits_per_byte(
     was_training = model.training
     model.train(False)
     try:
-        for buffer in _fill(ledger, texts, protocol):
-            windows = chain.from_iterable(cut_windows(s, protocol.context, protocol.stride) for s in buffer)
+        for sequences in _gather(ledger, documents, protocol):
+            windows = chain.from_iterable(cut_windows(s, protocol.context, protocol.stride) for s in sequences)
             for batch in batch_windows(windows, batch_symbols):
                 ledger.charge(batch.accounts, score(model, batch))
     finally:
@@ -151,53 +187,60 @@ def _nll(model: LanguageModel, features: Float[Tensor, "N D"], targets: Int[Tens
     return torch.cat([F.cross_entropy(model.logits(part), wanted, reduction="none") for part, wanted in chunks])
 
 
+def _encode(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[_Encoded]:
+    """Encode texts, in groups so that the tokenizer can use all cores; empty ones are passed over."""
+    widths = np.asarray(tokenizer.symbol_bytes())
+    for group in _group((text for text in texts if text), len, _GROUP_CHARACTERS):
+        for text, ids in zip(group, tokenizer.encode_batch(group), strict=True):
+            yield _Encoded(ids, _checked_bytes(tokenizer, widths, ids, text))
+
+
+def _checked_bytes(tokenizer: Tokenizer, widths: np.ndarray, ids: list[int], text: str | None = None) -> int:
+    """Return the bytes of a text; the space a sentencepiece vocabulary puts before it is paid for but not counted."""
+    found = tokenizer.decode_bytes(ids)
+    prefix = text_bytes(tokenizer.text_prefix)
+    expected = found if text is None else prefix + text_bytes(text)
+    if found != expected:
+        at = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), 0)
+        raise TokenizerError(
+            f"the tokenizer gives back {len(found)} bytes that differ from a text's {len(expected)} "
+            f"(first near {expected[at : at + 20]!r}), so bits per byte would be of another text. "
+            "Use a tokenizer without normalisation."
+        )
+    if int(widths[ids].sum()) != len(found):
+        raise TokenizerError(
+            f"symbol_bytes() counts {widths[ids].sum()} bytes where the text has {len(found)}: "
+            "the tokenizer's byte table is wrong."
+        )
+    return len(found) - (len(prefix) if found.startswith(prefix) else 0)
+
+
 class _Ledger:
-    """Two accounts per document, text and end, and the bytes the text is worth."""
+    """Two accounts per document, text and marks, and the bytes the text is worth."""
 
     def __init__(self, tokenizer: Tokenizer, protocol: Protocol) -> None:
         self.tokenizer = tokenizer
         self.protocol = protocol
-        self.widths = np.asarray(tokenizer.symbol_bytes())
+        self.specials = np.asarray(sorted(tokenizer.special_ids))
         self.bytes: list[int] = []
         self.symbols = 0
         self.nats: list[np.ndarray] = []
         """Paid so far, (documents, 2), one array per buffer; the last one is still open."""
-        self.opened = 0
-        """Documents before the buffer that is open: accounts count from there."""
 
-    def open(self, texts: list[str]) -> Iterator[ScoredSequence]:
-        """Encode a buffer of texts, check their bytes and give every symbol its account."""
-        self.opened = len(self.bytes)
-        self.nats.append(np.zeros((len(texts), 2)))
+    def open(self, documents: Sequence[_Encoded]) -> Iterator[ScoredSequence]:
+        """Give every symbol of a buffer of documents its account."""
+        self.nats.append(np.zeros((len(documents), 2)))
         start = [self.tokenizer.bos_id] if self.protocol.start_with_bos else []
-        for index, (text, ids) in enumerate(zip(texts, self.tokenizer.encode_batch(texts), strict=True)):
-            self.bytes.append(self._checked_bytes(text, ids))
-            self.symbols += len(ids)
+        for index, document in enumerate(documents):
+            ids = np.asarray([*start, *document.ids, self.tokenizer.eot_id], dtype=np.int32)
+            is_mark = np.isin(ids, self.specials)
+            accounts = 2 * index + is_mark
+            accounts[: len(start)] = UNSCORED
+            self.bytes.append(document.bytes)
+            self.symbols += int((~is_mark[len(start) :]).sum())
             if not start:
-                self.nats[-1][index, 0] += math.log(self.tokenizer.vocab_size)
-            accounts = [*([UNSCORED] * len(start)), *([2 * index] * len(ids)), 2 * index + 1]
-            symbols = [*start, *ids, self.tokenizer.eot_id]
-            yield ScoredSequence(np.asarray(symbols, dtype=np.int32), np.asarray(accounts, dtype=np.int32))
-
-    def _checked_bytes(self, text: str, ids: list[int]) -> int:
-        """Return the bytes of the text; a sentencepiece space before it is paid for but not counted."""
-        content = text_bytes(text)
-        expected = text_bytes(self.tokenizer.text_prefix) + content
-        found = self.tokenizer.decode_bytes(ids)
-        if found != expected:
-            at = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), 0)
-            raise TokenizerError(
-                f"document {len(self.bytes)}: the tokenizer gives back {len(found)} bytes that differ from the text's "
-                f"{len(expected)} (first near {expected[at : at + 20]!r}), so bits per byte would be of another text. "
-                "Use a tokenizer without normalisation."
-            )
-        counted = int(self.widths[ids].sum())
-        if counted != len(expected):
-            raise TokenizerError(
-                f"document {len(self.bytes)}: symbol_bytes() counts {counted} bytes where the text has "
-                f"{len(expected)}. The tokenizer's byte table is wrong."
-            )
-        return len(content)
+                self.nats[-1][index, int(is_mark[0])] += math.log(self.tokenizer.vocab_size)
+            yield ScoredSequence(ids, accounts)
 
     def charge(self, accounts: Int[Tensor, "B T"], losses: Float[Tensor, "B T"]) -> None:
         """Add losses to their accounts, in fp64: millions of fp32 terms would lose digits."""
@@ -206,47 +249,47 @@ class _Ledger:
 
     def settle(self) -> Measured:
         """Sum up."""
-        if not self.bytes:
+        if not sum(self.bytes):
             raise DataError("there is no text to score: every document was empty. Give at least one byte of text.")
         nats = np.concatenate(self.nats)
         sizes = np.asarray(self.bytes, dtype=np.float64)
-        text_nats, end_nats = (float(column) for column in nats.sum(axis=0))
+        text_nats, mark_nats = (float(column) for column in nats.sum(axis=0))
         return Measured(
             nll_nats=text_nats,
             bytes=sum(self.bytes),
             symbols=self.symbols,
             documents=len(self.bytes),
-            end_nats=end_nats,
+            mark_nats=mark_nats,
             standard_error=_ratio_error(nats[:, 0] / math.log(2), sizes),
             protocol=self.protocol,
         )
 
 
-def _fill(ledger: _Ledger, texts: Iterable[str], protocol: Protocol) -> Iterator[list[ScoredSequence]]:
-    """Gather texts into buffers of sequences; a stream is one sequence per buffer, with the last context carried on."""
+def _gather(ledger: _Ledger, documents: Iterable[_Encoded], protocol: Protocol) -> Iterator[Sequence[ScoredSequence]]:
+    """Gather documents into buffers of sequences; a stream is one sequence per buffer, the last context carried on."""
     history = np.zeros(0, dtype=np.int32)
-    for group in _group(texts):
-        buffer = list(ledger.open(group))
+    for group in _group(documents, lambda document: len(document.ids) + 2, _BUFFER_SYMBOLS):
+        sequences = list(ledger.open(group))
         if protocol.isolate_documents:
-            yield buffer
+            yield sequences
             continue
-        ids = np.concatenate([history, *(sequence.ids for sequence in buffer)])
-        past = np.full(len(history), UNSCORED, dtype=np.int32)
-        accounts = np.concatenate([past, *(sequence.accounts for sequence in buffer)])
+        ids = np.concatenate([history, *(sequence.ids for sequence in sequences)])
+        past = np.full(len(history), UNSCORED)
+        accounts = np.concatenate([past, *(sequence.accounts for sequence in sequences)])
         yield [ScoredSequence(ids, accounts, first=max(1, len(history)))]
         history = ids[-protocol.context :]
 
 
-def _group(texts: Iterable[str]) -> Iterator[list[str]]:
-    group, size = [], 0
-    for text in texts:
-        if not text:
-            continue
-        group.append(text)
-        size += len(text) // 4 + 2  # about what a byte-pair vocabulary makes of it; only memory depends on it
-        if size >= _BUFFER_SYMBOLS:
+def _group(things: Iterable[T], weigh: Callable[[T], int], limit: int) -> Iterator[list[T]]:
+    """Yield consecutive things in lists that weigh `limit` or a little more."""
+    group: list[T] = []
+    weight = 0
+    for thing in things:
+        group.append(thing)
+        weight += weigh(thing)
+        if weight >= limit:
             yield group
-            group, size = [], 0
+            group, weight = [], 0
     if group:
         yield group
 
