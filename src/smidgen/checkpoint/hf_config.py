@@ -222,8 +222,11 @@ def _rope_theta(data: Mapping[str, Any], path: Path) -> float:
     rope = {**(data.get("rope_scaling") or {}), **(data.get("rope_parameters") or {})}
     kind = rope.get("rope_type", rope.get("type", "default"))
     harmless = kind == "default" or (kind == "linear" and rope.get("factor") == 1.0)
-    if not harmless or rope.get("partial_rotary_factor", data.get("partial_rotary_factor", 1.0)) != 1.0:
-        raise CheckpointError(f"{path}: rotary positions of type {kind!r} ({rope}) are not supported, only 'default'.")
+    if not harmless:
+        key = "rope_parameters" if data.get("rope_parameters") else "rope_scaling"
+        raise CheckpointError(f"{path}: {key} asks for rotary positions of type {kind!r}, which are not supported.")
+    if rope.get("partial_rotary_factor", data.get("partial_rotary_factor", 1.0)) != 1.0:
+        raise CheckpointError(f"{path}: partial_rotary_factor asks for partly rotated heads: not supported.")
     return float(rope.get("rope_theta") or data.get("rope_theta") or 10_000.0)
 
 
