@@ -13,6 +13,11 @@ Effect = Callable[[World, Act], None]
 # Preconditions
 
 
+def unplaced(w, e):
+    """The text has not said yet where the actor is."""
+    return not e.a.placed
+
+
 def a_has_x(w, e):
     """The actor holds the thing."""
     return e.x.holder is e.a

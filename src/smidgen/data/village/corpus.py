@@ -39,7 +39,7 @@ class VillageConfig(Config):
     """The most questions asked about one story."""
     story_detail: float = Field(default=0.45, ge=0, le=1)
     """Descriptive sentences per event in plain stories."""
-    chat_detail: float = Field(default=0.12, ge=0, le=1)
+    chat_detail: float = Field(default=0.06, ge=0, le=1)
     """Descriptive sentences per event in stories that are asked about."""
 
 

@@ -44,6 +44,8 @@ _carry = (c.a_has_x, c.together)
 RULES: dict[str, tuple[tuple[Need, ...], tuple[Effect, ...]]] = {
     # setting out, coming and going
     "start": ((), (c.place_a,)),
+    "be_at": ((c.unplaced,), (c.place_a,)),
+    "keep": ((c.unplaced, c.a_has_x), (c.place_a,)),
     "go": ((c.elsewhere,), (c.move,)),
     "shelter": ((c.elsewhere, c.outdoors, c.weather_is("rain", "wind", "snow")), (c.move,)),
     "meet": ((c.together,), (c.place_b,)),

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 from random import Random
+from typing import Any
 
 from smidgen.data.village.words import lists
 from smidgen.errors import DataError
@@ -28,7 +29,7 @@ class Role(str):
     __slots__ = ()
 
 
-Part = str | Ref | Role | tuple
+Part = str | Ref | Role | tuple[Any, ...]
 Production = tuple[Part, ...]
 
 
@@ -105,8 +106,9 @@ def expand(parts: Production, role: Callable[[str], str], rng: Random, out: list
     """Append the text of `parts` to `out`, asking `role` for capital slots."""
     random = rng.random
     table = grammar()
+    part: Any
     for part in parts:
-        kind = part.__class__
+        kind = part.__class__  # the fastest way to tell the four apart
         if kind is str:
             out.append(part)
         elif kind is Role:
@@ -115,7 +117,7 @@ def expand(parts: Production, role: Callable[[str], str], rng: Random, out: list
             expand(part[int(random() * len(part))], role, rng, out)
         else:
             options = table[part]
-            chosen = options[int(random() * len(options))]
+            chosen: Any = options[int(random() * len(options))]
             if part.endswith(".cap"):
                 inner: list[str] = []
                 expand(chosen, role, rng, inner)
@@ -127,7 +129,8 @@ def expand(parts: Production, role: Callable[[str], str], rng: Random, out: list
 
 
 _MEND = re.compile(
-    r"(?P<space>  +)|(?P<stray> (?=[.,]))|(?P<comma>,(?=,))|(?P<full>\.(?=\" said))|\b(?P<twin>\w+ and )(?=(?P<word>\w+)\b)"
+    r"(?P<space>  +)|(?P<stray> (?=[.,]))|(?P<comma>,(?=,))|(?P<full>\.(?=\" said))"
+    r"|\b(?P<twin>\w+ and )(?=(?P<word>\w+)\b)"
     r"|\b(?P<a>[Aa]) (?=[aeiouAEIOU]|hour|honest)(?!one\b|one-|uni|use|usu|ewe)"
 )
 

@@ -13,7 +13,7 @@ from smidgen.data.village.world import Act, Person, Thing, World
 _REASONED = {"go": "go.why"}
 _MOVES = ("go", "shelter", "follow", "guide")
 # Sentences that fix where or why something happened must not hang on a sentence about something else.
-_NEVER_JOINED = ("start", "meet", "miss", "carry")
+_NEVER_JOINED = ("start", "be_at", "keep", "meet", "miss", "carry")
 _CLOSING = ('"', ", and ", ", but ", " because ", ". ", " so ", "!", "?")
 
 
@@ -68,8 +68,8 @@ class Teller:
         link = ""
         if joined:
             self.named.add(act.a)
-            production = (production[1].lstrip(), *production[2:])
-        elif act.kind != "start":
+            production = (str(production[1]).lstrip(), *production[2:])
+        elif act.kind not in ("start", "be_at", "keep"):
             link = self._link(act, production)
         expand(production, self.role, self.rng, out)
         text = "".join(out)
@@ -102,7 +102,7 @@ class Teller:
         section = "link.so" if act.link == "so" and random < 0.6 else "link.next" if random < 0.22 else ""
         if not section or not (production[0].__class__ is Role and production[0] in ("A", "B", "X", "X.his")):
             return ""
-        return "".join(self._draw(grammar()[section])) + " "
+        return "".join(map(str, self._draw(grammar()[section]))) + " "
 
     def _detail(self, act: Act) -> str:
         self.subject, self.last_people = None, ()  # the detail may name a stranger: no pronoun across it
@@ -145,13 +145,18 @@ class Teller:
         section = {"T": f"time.{act.time}", "W": f"weather.{act.weather}"}[key] + (f".{form}" if form else "")
         out: list[str] = []
         expand(self._draw(grammar()[section]), self.role, self.rng, out)
-        return capitalize("".join(out)) + ("." if name == "W" else "")
+        text = "".join(out)
+        return text if form else capitalize(text) + ("." if key == "W" else "")
 
     def _person(self, person: Person, form: str, is_actor: bool) -> str:
         if form == "job":
             return person.job
         if form == "intro":
             self.named.add(person)
+            self.said_people.add(person)
+            hero = self.world.people[0]
+            if person is not hero and (person.name in hero.kin or self.rng.random() < 0.3):
+                return self._relative(person)
             return self._introduction(person)
         other = self.act.b if is_actor else self.act.a
         clash = other is not None and other is not person and other.female == person.female
@@ -160,7 +165,7 @@ class Teller:
             if (is_actor and (known or not clash)) or (not clash and known) or (not clash and self._is_near(person)):
                 return PRONOUNS[person.female][form]
             form = "poss" if form == "his" else ""
-        if form == "" and not known and not clash and self._may_pronoun(person):
+        if form == "" and not self.named and not clash and self._may_pronoun(person):
             self.named.add(person)
             return PRONOUNS[person.female]["he" if is_actor else "him"]
         if form == "" and known and is_actor and not clash:

@@ -71,11 +71,11 @@ def lost_thing(w: World) -> None:
     """Miss a thing, ask or remember where it is, fetch it; or look in the wrong place and give up."""
     h, b, c = w.people
     x = w.thing(w.pick(("treasure", "tool", "fragile")), h)
-    x.lies = elsewhere(w, h.place)
+    spot = x.lies = elsewhere(w, h.place)
     do(w, "miss", h, x=x)
     if w.chance(0.25):
-        do(w, "remember", h, x=x, l=x.lies)
-        seek(w, h, x, x.lies)
+        do(w, "remember", h, x=x, l=spot)
+        seek(w, h, x, spot)
         aftermath(w, h, f"the {x.noun} was safe", True)
         return
     helper = b
@@ -85,16 +85,16 @@ def lost_thing(w: World) -> None:
         do(w, "not_know", b, h, x)
         helper = c
         if w.chance(0.4):
-            go(w, h, elsewhere(w, h.place, x.lies), f"to look for the {x.noun}", "so")
+            go(w, h, elsewhere(w, h.place, spot), f"to look for the {x.noun}", "so")
             do(w, "search_in_vain", h, x=x)
             do(w, "give_up", h, x=x)
             aftermath(w, h, f"the {x.noun} was lost", False)
             return
         visit(w, h, c)
         do(w, "ask_where", h, c, x)
-    helper.knows[x.noun] = x.lies
-    do(w, "tell_where", helper, h, x, l=x.lies)
-    seek(w, h, x, x.lies)
+    helper.knows[x.noun] = spot
+    do(w, "tell_where", helper, h, x, l=spot)
+    seek(w, h, x, spot)
     aftermath(w, h, f"the {x.noun} was safe", True)
 
 
@@ -168,8 +168,8 @@ def _obtain(w: World, h: Person, c: Person) -> Thing:
         do(w, "buy", h, c, x, n=2 + int(w.rng.random() * 9))
     elif way == "find":
         x = w.thing("treasure")
-        x.lies = elsewhere(w, h.place)
-        go(w, h, x.lies, w.pick(w.lists["place.reason"]))
+        spot = x.lies = elsewhere(w, h.place)
+        go(w, h, spot, w.pick(w.lists["place.reason"]))
         do(w, "find", h, x=x)
     else:
         x = w.thing("treasure")
@@ -188,8 +188,9 @@ def hungry(w: World) -> None:
     x = w.thing("food", b)
     way = w.pick(("buy", "find", "ask", "bake"))
     if way == "find":
-        x.owner, x.lies = None, elsewhere(w, h.place)
-        go(w, h, x.lies, "to look for food")
+        spot = elsewhere(w, h.place)
+        x.owner, x.lies = None, spot
+        go(w, h, spot, "to look for food")
         do(w, "find", h, x=x)
     elif way == "bake":
         x.owner = None
@@ -282,19 +283,20 @@ def pet(w: World) -> None:
     h, b, _ = w.people
     x = w.thing("animal", h)
     x.holder = h
-    do(w, "run_off", h, x=x, l=elsewhere(w, h.place))
+    spot = elsewhere(w, h.place)
+    do(w, "run_off", h, x=x, l=spot)
     if w.chance(0.45):
         visit(w, h, b)
         do(w, "ask_where", h, b, x)
-        b.knows[x.noun] = x.lies
+        b.knows[x.noun] = spot
         if w.chance(0.15):
             b.knows.clear()
             do(w, "not_know", b, h, x)
             do(w, "give_up", h, x=x)
             aftermath(w, h, f"the {x.noun} was gone", False)
             return
-        do(w, "tell_where", b, h, x, l=x.lies)
-    go(w, h, x.lies, f"to catch the {x.noun}", "so")
+        do(w, "tell_where", b, h, x, l=spot)
+    go(w, h, spot, f"to catch the {x.noun}", "so")
     if w.chance(0.5):
         do(w, "call", h, x=x)
     if w.chance(0.4):
@@ -318,18 +320,19 @@ def wind(w: World) -> None:
     go(w, h, w.pick(outside), f"to play with the {x.noun}")
     do(w, "play", h, x=x)
     do(w, "wind_rises", h)
-    do(w, "blow_away", h, x=x, l=elsewhere(w, h.place))
+    spot = elsewhere(w, h.place)
+    do(w, "blow_away", h, x=x, l=spot)
     if w.chance(0.3):
         aftermath(w, h, f"the {x.noun} was gone", False)
         return None
-    if w.chance(0.5) and (not b.placed or b.place is x.lies):
-        b.place = x.lies
+    if w.chance(0.5) and (not b.placed or b.place is spot):
+        b.place = spot
         do(w, "notice", b, x=x)
         do(w, "take", b, x=x)
         go(w, h, b.place, f"to get the {x.noun} back", "so")
         do(w, "give_back", b, h, x)
         do(w, "thank", h, b, x)
         return None
-    seek(w, h, x, x.lies)
+    seek(w, h, x, spot)
     aftermath(w, h, f"the {x.noun} was safe", True)
     return None

@@ -123,8 +123,7 @@ def locked(w: World) -> None:
     x = w.thing(w.pick(("treasure", "tool", "food")), h)
     x.lies, x.box = h.place, w.pick(w.lists["box"])
     do(w, "shut_in", h, x=x, d=x.box)
-    if not b.placed or b.place is h.place:
-        b.placed = False
+    if not b.placed:
         b.place = elsewhere(w, h.place)
     home = h.place
     go(w, h, b.place, "to ask for the key")
@@ -195,8 +194,8 @@ def honest_finder(w: World) -> None:
     x = w.thing(w.pick(("treasure", "fragile", "tool")), b)
     if not b.placed:
         b.place = elsewhere(w, h.place)
-    x.lies = elsewhere(w, h.place, b.place)
-    go(w, h, x.lies, w.pick(w.lists["place.reason"]))
+    spot = x.lies = elsewhere(w, h.place, b.place)
+    go(w, h, spot, w.pick(w.lists["place.reason"]))
     do(w, "find", h, x=x)
     if w.chance(0.25):
         do(w, "clean", h, x=x)
@@ -276,6 +275,7 @@ def outing(w: World) -> None:
         go(w, h, elsewhere(w, h.place), w.pick(w.lists["place.reason"]))
 
 
+KEPT = ("treasure", "tool", "fragile", "food", "animal")
 PLANS: tuple[Callable[[World], None], ...] = (
     plans.lost_thing,
     plans.lost_thing,
@@ -303,7 +303,20 @@ PLANS: tuple[Callable[[World], None], ...] = (
 
 
 def live(w: World, episodes: int) -> None:
-    """Let the hero's day pass: `episodes` different plans, each starting from the state the last one left."""
+    """Let the hero's day pass: `episodes` different plans, each starting from the state the last one left.
+
+    First the others are shown going about their own business with their own things: people, places and things that may
+    or may not matter later, so that no question can be answered because there is only one candidate.
+    """
     do(w, "start", w.people[0])
+    for other in w.people[1:]:
+        if w.chance(0.85):
+            other.place = elsewhere(w, w.people[0].place)
+            if w.chance(0.7):
+                x = w.thing(w.pick(KEPT), other)
+                x.holder = other
+                do(w, "keep", other, x=x)
+            else:
+                do(w, "be_at", other)
     for plan in w.rng.sample(PLANS, episodes):
         plan(w)

@@ -22,7 +22,7 @@ class Question:
     question: str
     """The question, in one of a few phrasings."""
     answer: str
-    """One to a few words; a name, `the mill`, `the kite`, a number word, yes or no, or a reason as the text gives it."""
+    """One to a few words: a name, `the mill`, `the kite`, a number word, yes or no, a reason as the text gives it."""
     about: tuple[str, str]
     """The combination that decides in which split it may be asked."""
 
@@ -46,8 +46,38 @@ GIVING = ("give", "hand", "give_back", "reward")
 COUNTING = {"pick": "pick", "give_some": "give", "spill": "lose", "eat_some": "eat"}
 # After one of these the text has said where the thing is or who has it.
 LOCATING = frozenset(
-    "find find_in take put_down hide leave_behind blow_away run_off tell_where remember carry shut_in notice give lend "
-    "hand give_back reward trade buy steal make bake win catch repair ask_repair pick use".split()
+    {
+        "keep",
+        "find",
+        "find_in",
+        "take",
+        "put_down",
+        "hide",
+        "leave_behind",
+        "blow_away",
+        "run_off",
+        "tell_where",
+        "remember",
+        "carry",
+        "shut_in",
+        "notice",
+        "give",
+        "lend",
+        "hand",
+        "give_back",
+        "reward",
+        "trade",
+        "buy",
+        "steal",
+        "make",
+        "bake",
+        "win",
+        "catch",
+        "repair",
+        "ask_repair",
+        "pick",
+        "use",
+    }
 )
 
 
@@ -183,6 +213,14 @@ def _final(world: World, rng: Random):
             phrasings = (f"Where is {the_(x)}?", f"Where is {the_(x)} now?", f"Where is {the_(x)} at the end?")
             yield "where_thing", phrasings, the(thing.place), x, thing.place
         if holder:
+            if sum(t.holder is holder for t in world.things) == 1:
+                yield (
+                    "what_has",
+                    (f"What does {holder.name} have?", f"What does {holder.name} have now?"),
+                    the(x),
+                    (holder.word),
+                    x,
+                )
             yield "who_has", (f"Who has {the_(x)}?", f"Who has {the_(x)} now?"), holder.name, holder.word, x
             if rng.random() < 0.3:
                 person: Person = rng.choice(people) if rng.random() < 0.5 and people else holder
@@ -207,7 +245,8 @@ def _numbers(world: World):
 
 
 def _looks(world: World, adjectives_said: set[Thing]):
-    for thing in world.things:
+    coloured = [t for t in adjectives_said if t.adjective in COLOURS]
+    for thing in world.things if len(coloured) > 1 else ():
         if thing in adjectives_said and thing.adjective in COLOURS and thing.word.group != "many":
             person = next((e.a for e in world.log if e.x is thing or e.y is thing), None)
             if person:

@@ -24,8 +24,14 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 CLASSES = 20
 THING_KINDS = ("food", "fragile", "tool", "treasure", "many", "animal")
-COLOURS = "red blue green yellow white black brown grey purple orange pink golden silver".split()
-NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+COLOURS = (
+    *("red", "blue", "green", "yellow", "white", "black", "brown"),
+    *("grey", "purple", "orange", "pink", "golden", "silver"),
+)
+NUMBERS = (
+    *("zero", "one", "two", "three", "four", "five", "six"),
+    *("seven", "eight", "nine", "ten", "eleven", "twelve"),
+)
 
 _VALIDATION_SHIFT = 7
 _ORDER = {"person": 0, "thing": 1, "place": 2}
@@ -65,7 +71,7 @@ def sections(name: str) -> dict[str, list[str]]:
     """Read a word or grammar file of this folder: `== title` lines, each followed by its lines; `#` is a comment."""
     found: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in files(__package__).joinpath(name).read_text(encoding="utf-8").splitlines():
+    for line in files("smidgen.data.village").joinpath(name).read_text(encoding="utf-8").splitlines():
         if line.startswith("== "):
             lines = found.setdefault(line[3:].strip(), [])
         elif line.strip() and not line.startswith("#"):

@@ -1,8 +1,9 @@
 """The state of the small world: people, things, places, weather, time, and the log of what happened.
 
-It changes in one way only, through `events.do(world, kind, actor, ...)`. Everything that happens is logged as an `Act`; narration, questions, summary, dialogue and translation all read this log and the
-final state, so they cannot disagree with each other. Who knows what is state too: a person may only tell where a thing
-is when they know it.
+It changes in one way only, through `events.do(world, kind, actor, ...)`. Everything that
+happens is logged as an `Act`; narration, questions, summary, dialogue and translation all read this log and the final
+state, so they cannot disagree with each other. Who knows what is state too: a person may only tell where a thing is
+when they know it.
 """
 
 import random
@@ -132,11 +133,9 @@ class World:
     def _choose_places(self, names: list[Word], hero: Word) -> list[Word]:
         words = vocabulary()
         pool = words.places["outdoor"] + words.places["indoor"]
-        chosen: list[Word] = []
-        if self.split != "train":
-            wanted = partner_class(hero, "place", self.split)
-            chosen = [w for w in pool if w.cls == wanted]
         blocked = set[int]().union(*(forbidden_classes(n, "place", self.split) for n in names))
+        wanted = None if self.split == "train" else partner_class(hero, "place", self.split)
+        chosen = [w for w in pool if w.cls == wanted and w.cls not in blocked]
         while len(chosen) < 4:
             place = self.pick(pool)
             if place.cls not in blocked and place not in chosen:

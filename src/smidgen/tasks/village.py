@@ -1,0 +1,108 @@
+"""Village questions: a short story never seen, a question about a combination never seen, one exact answer.
+
+Beside the score stand two numbers that cost nothing. *Chance*: guessing among the candidates of the right kind that
+the story itself names (its people for `who`, its places for `where`, its things for `what`, its number words, reasons,
+colours, containers; yes or no), averaged over the questions. *Majority*: answering each kind of question with its most
+frequent answer in train.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from smidgen.data.village import Question, Tale, tell
+from smidgen.data.village.corpus import VillageConfig, question_prompt, spread
+from smidgen.data.village.words import COLOURS, NUMBERS, Split, lists, vocabulary
+from smidgen.tasks.base import Example, Grade, default_reward, exact_match
+from smidgen.tokenizers.chat import Message
+
+MAX_WORDS = 12
+"""The longest answers are reasons, as `to bring the lantern to Oscar`; anything much longer is no short answer."""
+
+
+class VillageQuestions:
+    """Questions about held-out combinations, `questions_per_tale` of different kinds from each tale."""
+
+    name = "village"
+
+    def __init__(
+        self,
+        split: Split = "test",
+        n_examples: int = 500,
+        config: VillageConfig | None = None,
+        questions_per_tale: int = 2,
+    ) -> None:
+        self.split: Split = split
+        self.n_examples = n_examples
+        self.config = config or VillageConfig()
+        self.questions_per_tale = questions_per_tale
+
+    def examples(self) -> Iterator[Example]:
+        """Yield `n_examples` questions from tales 0, 1, 2, ... of the split."""
+        made = index = 0
+        while made < self.n_examples:
+            tale = tell(self.config.seed, self.split, index, detail=self.config.chat_detail)
+            for question in spread(tale, self.questions_per_tale)[: self.n_examples - made]:
+                made += 1
+                yield Example(
+                    id=f"village/{self.split}/{index}/{question.kind}",
+                    question=question_prompt(tale.text, question.question),
+                    answer=question.answer,
+                    kind=question.kind,
+                    chance=1 / candidates(tale, question),
+                    extra={"about": question.about},
+                )
+            index += 1
+
+    def prompt(self, example: Example) -> list[Message]:
+        """Return one user message: the story and the question."""
+        return [Message("user", example.question)]
+
+    def grade(self, example: Example, answer: str) -> Grade:
+        """Grade by exact match; leniently but for case, punctuation and articles."""
+        return exact_match(answer, example.answer, MAX_WORDS)
+
+    def reward(self, example: Example, answer: str) -> float:
+        """Return the strict grade."""
+        return default_reward(self.grade(example, answer))
+
+    def chance(self) -> float:
+        """Return the expected strict score of guessing among what each story names."""
+        chances = [example.chance for example in self.examples()]
+        return sum(chances) / len(chances)
+
+    def majority_baseline(self, n_tales: int = 2000) -> float:
+        """Return the strict score of the most frequent train answer of each kind, counted over `n_tales`."""
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        for index in range(n_tales):
+            tale = tell(self.config.seed, "train", index, detail=self.config.chat_detail)
+            for question in tale.questions:
+                counts[question.kind][question.answer] += 1
+        examples = list(self.examples())
+        best = {kind: counter.most_common(1)[0][0] for kind, counter in counts.items()}
+        return sum(best.get(e.kind) == e.answer for e in examples) / len(examples)
+
+
+def candidates(tale: Tale, question: Question) -> int:
+    """Count the answers of the right kind that the story names; at least 1."""
+    words = set(re.findall(r"[A-Za-z]+", tale.text))
+    named = [vocabulary().by_text[w] for w in words if w in vocabulary().by_text]
+    kind = question.kind
+    if kind == "yes_no":
+        return 2
+    if kind.startswith("who"):
+        found = [w for w in named if w.role == "person"]
+    elif kind.startswith("where"):
+        found = [w for w in named if w.role == "place"]
+    elif kind == "what_color":
+        found = [c for c in COLOURS if c in words]
+    elif kind == "what_in":
+        found = [b for b in lists("cast.txt")["box"] if b in words]
+    elif kind.startswith("what"):
+        found = [w for w in named if w.role == "thing"]
+    elif kind.startswith("how_many"):
+        # The answer may be a difference that the text does not name: every number word is plausible then.
+        found = [n for n in NUMBERS if n in words] if kind != "how_many_left" else NUMBERS
+    else:
+        found = {act.r for act in tale.world.log if act.r}
+    return max(1, len(found))
