@@ -29,6 +29,17 @@ class Linear(nn.Linear):
         return F.linear(input, self.weight.to(input.dtype))
 
 
+class Embedding(nn.Embedding):
+    """One vector per symbol; the same vectors serve as the output head when it is tied."""
+
+    def reset_parameters(self) -> None:
+        """Draw nothing: `init_weights` or a file does, and a draw on the meta device imports sympy, 0.6 s."""
+
+    def attend(self, features: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
+        """Return the product of features with every symbol's vector, in the dtype of the features."""
+        return F.linear(features, self.weight.to(features.dtype))
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square norm, computed in fp32. Source: Zhang and Sennrich 2019, arXiv 1910.07467."""
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from smidgen.errors import SmidgenError
@@ -26,6 +26,8 @@ class DecodeState:
     ) -> None:
         self.keys = keys
         self.values = values
+        self.depths = list(zip(keys, values, strict=True))
+        """Keys and values of each depth, views taken once: a forward asks for every depth."""
         self.table = table
         """Rotary angles of every position up to the greatest length."""
         self.lengths = [0] * keys.shape[1]
@@ -54,12 +56,31 @@ class DecodeState:
         """Forget everything after the first `length` symbols of a row; 0 frees the row."""
         self.lengths[row] = min(self.lengths[row], length)
 
-    def copy_row(self, source: int, target: int) -> None:
-        """Give `target` the memory of `source`: a shared prefix, or a running row moved to a lower place."""
-        length = self.lengths[source]
-        self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
-        self.values[:, target, :, :length] = self.values[:, source, :, :length]
+    def copy_row(self, source: int, target: int, length: int | None = None) -> None:
+        """Give `target` the first `length` symbols of `source` (None: all): a shared prefix."""
+        length = self.lengths[source] if length is None else min(length, self.lengths[source])
+        if source != target:
+            self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
+            self.values[:, target, :, :length] = self.values[:, source, :, :length]
         self.lengths[target] = length
+
+    def swap_rows(self, first: int, second: int) -> None:
+        """Exchange what two rows remember, so that running rows can stay together and nothing is forgotten."""
+        if first == second:
+            return
+        end = max(self.lengths[first], self.lengths[second])
+        for memory in (self.keys, self.values):
+            kept = memory[:, first, :, :end].clone()
+            memory[:, first, :, :end] = memory[:, second, :, :end]
+            memory[:, second, :, :end] = kept
+        self.lengths[first], self.lengths[second] = self.lengths[second], self.lengths[first]
+
+    def adopt(self, other: "DecodeState") -> None:
+        """Take over all that a smaller state remembers, row by row: how memory grows."""
+        rows, end = len(other.lengths), max(other.lengths)
+        self.keys[:, :rows, :, :end] = other.keys[:, :, :, :end]
+        self.values[:, :rows, :, :end] = other.values[:, :, :, :end]
+        self.lengths[:rows] = other.lengths
 
 
 @dataclass(frozen=True)
@@ -68,12 +89,13 @@ class Recall:
 
     state: DecodeState
     rows: slice | Tensor
-    at: slice | Tensor
-    """Where the new symbols go: one slice when all rows stand at the same length, else positions (B, T)."""
+    """The rows of this forward; a slice when they are neighbours, which costs no copy of their memory."""
+    at: slice | tuple[Tensor, Tensor]
+    """Where new symbols go: one slice when all rows stand at the same length, else rows (B, 1) and positions (B, T)."""
     end: int
     """Greatest length after this forward: attention reads the memory up to here."""
-    mask: Bool[Tensor, "B 1 T S"] | None
-    """True where a new symbol may look; None when every row may see all of its memory."""
+    mask: Float[Tensor, "B 1 T S"] | None
+    """0 where a new symbol may look and -inf elsewhere; None when every row may see all of its memory."""
     turn: Rotation
     from_empty: bool
     """Every row was empty: plain causal attention over the new symbols alone."""
@@ -83,33 +105,34 @@ class Recall:
     ) -> tuple[Float[Tensor, "B H S K"], Float[Tensor, "B H S K"]]:
         """Store the new keys and values of one depth and return all that the rows remember there."""
         seen = []
-        for memory, new in ((self.state.keys[depth], keys), (self.state.values[depth], values)):
-            if isinstance(self.at, slice) and isinstance(self.rows, slice):
-                memory[self.rows, :, self.at] = new
-            elif isinstance(self.at, slice):
+        for memory, new in zip(self.state.depths[depth], (keys, values), strict=True):
+            if isinstance(self.at, slice):
                 memory[self.rows, :, self.at] = new
             else:
-                index = torch.arange(memory.shape[0], device=memory.device)[self.rows]
-                memory[index[:, None], :, self.at] = new.transpose(1, 2).to(memory.dtype)
+                rows, positions = self.at
+                memory[rows, :, positions] = new.transpose(1, 2)
             seen.append(memory[self.rows, :, : self.end])
         return seen[0], seen[1]
 
 
 def _recall(state: DecodeState, rows: list[int], starts: list[int], n_new: int) -> Recall:
-    device = state.keys.device
-    contiguous = rows == list(range(rows[0], rows[0] + len(rows)))
-    chosen = slice(rows[0], rows[0] + len(rows)) if contiguous else torch.tensor(rows, device=device)
+    device, dtype = state.keys.device, state.keys.dtype
+    neighbours = rows == list(range(rows[0], rows[0] + len(rows)))
+    chosen = slice(rows[0], rows[0] + len(rows)) if neighbours else torch.tensor(rows, device=device)
     end = max(starts) + n_new
     level = min(starts) == max(starts)
     if level:
-        at: slice | Tensor = slice(starts[0], end)
+        at: slice | tuple[Tensor, Tensor] = slice(starts[0], end)
         turn = Rotation(state.table.cos[at], state.table.sin[at])
+        positions = torch.arange(starts[0], end, device=device)[None]
     else:
-        at = torch.tensor(starts, device=device)[:, None] + torch.arange(n_new, device=device)
-        turn = Rotation(state.table.cos[at][:, None], state.table.sin[at][:, None])
+        positions = torch.tensor(starts, device=device)[:, None] + torch.arange(n_new, device=device)
+        at = torch.tensor(rows, device=device)[:, None], positions
+        turn = Rotation(state.table.cos[positions][:, None], state.table.sin[positions][:, None])
     from_empty = max(starts) == 0
     mask = None
     if not from_empty and not (level and n_new == 1):
-        positions = torch.arange(starts[0], end, device=device)[None] if level else at
-        mask = (torch.arange(end, device=device) <= positions[..., None])[:, None]
+        hidden = torch.arange(end, device=device) > positions[..., None]
+        # Additive and in the dtype of the scores: a boolean mask is converted again at every depth.
+        mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)[:, None]
     return Recall(state, chosen, at, end, mask, turn, from_empty)

@@ -1,0 +1,242 @@
+"""The one generation path: waiting prompts are prefilled, running rows decoded, one symbol each, in every `step`.
+
+Chat, samples, evaluation and rollouts are loops over it. Sequences come and go at any step (continuous batching) and
+none depends on its companions. What this room does not know: where weights come from, and what the text is for.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from collections.abc import Sequence as Several
+from itertools import groupby
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from smidgen.errors import ConfigError, DataError
+from smidgen.inference.memory import WORTH_REUSING, RowMemory, common_prefix
+from smidgen.inference.sampling import SamplingParams, choose
+from smidgen.inference.scoring import score_sequences
+from smidgen.inference.sequence import AnswerText, Sequence
+from smidgen.models import LanguageModel
+from smidgen.tokenizers.base import Tokenizer
+
+PREFILL_SYMBOLS = 2048
+"""Most symbols of one prefill forward, padding included: bounds its memory; longer prompts go through in chunks."""
+
+
+class Engine:
+    """Generates with one model; at most `max_rows` sequences at a time, each of at most `max_len` symbols."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer | None = None,
+        max_rows: int = 8,
+        max_len: int | None = None,
+        overlong: Literal["refuse", "truncate"] = "refuse",
+    ) -> None:
+        """Take a model, prepared for decoding or not; without a tokenizer, prompts are ids and answers have no text.
+
+        `max_len` None is the context the model was trained for. `overlong` says what becomes of a prompt that leaves
+        no room for an answer: refused with DataError, or cut to its end and counted in `truncated_prompts`.
+        """
+        max_len = model.config.max_seq_len if max_len is None else max_len
+        if max_rows < 1 or max_len < 2:
+            raise ConfigError(f"an engine of {max_rows} rows of {max_len} symbols can generate nothing. Need 1 and 2.")
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_rows = max_rows
+        self.max_len = max_len
+        self.overlong = overlong
+        self.truncated_prompts = 0
+        """Prompts that were cut because they left no room for an answer."""
+        self.prefilled_symbols = 0
+        """Prompt symbols that had to be run; those a row still remembered are not among them."""
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        """Each at the index of its row."""
+        self._memory = RowMemory(model, max_rows, max_len)
+        self._weights = _version(model)
+
+    def add(self, prompt: str | Several[int], params: SamplingParams | None = None) -> Sequence:
+        """Queue a prompt, given as text (a document's beginning) or as ids; `step` will generate after it.
+
+        Raises DataError for a prompt that is empty, too long or not made of this model's symbols.
+        """
+        params = params or SamplingParams()
+        ids = self._fit(self._encode(prompt) if isinstance(prompt, str) else list(prompt), params)
+        if params.stop and self.tokenizer is None:
+            raise ConfigError(f"stop texts {list(params.stop)} need a tokenizer, and this engine has none.")
+        own = self.tokenizer.stop_ids if self.tokenizer else frozenset()
+        answer = AnswerText(self.tokenizer, params.stop) if self.tokenizer else None
+        sequence = Sequence(ids, params, own if params.stop_ids is None else params.stop_ids, answer)
+        self.waiting.append(sequence)
+        return sequence
+
+    @torch.inference_mode()
+    def step(self) -> list[Sequence]:
+        """Decode one symbol for every running sequence, admit waiting ones, and return all that moved."""
+        moved = list(self.running)
+        if moved:
+            self._memory.reserve(len(moved), max(self._memory.state.lengths[: len(moved)]) + 1)
+            last = torch.tensor([[s.symbols[-1]] for s in moved], device=self._device)
+            features = self.model.features(last, self._memory.state, list(range(len(moved))))
+            self._emit(moved, features[:, -1])
+            self._release_finished()
+        while self.waiting and len(self.running) < self.max_rows:
+            moved += self._admit()
+            self._release_finished()
+        return moved
+
+    def generate(
+        self, prompts: Several[str | Several[int]], params: SamplingParams | Several[SamplingParams] | None = None
+    ) -> list[Sequence]:
+        """Generate after every prompt, with one set of parameters for all or one for each, until all are done."""
+        each = [params] * len(prompts) if params is None or isinstance(params, SamplingParams) else params
+        sequences = [self.add(prompt, own) for prompt, own in zip(prompts, each, strict=True)]
+        while any(sequence.done is None for sequence in sequences):
+            self.step()
+        return sequences
+
+    def stream(self, prompt: str | Several[int], params: SamplingParams | None = None) -> Iterator[str]:
+        """Yield the answer to one prompt as it comes, in whole characters; closing the iterator cancels the rest."""
+        yield from self.follow(self.add(prompt, params))
+
+    def follow(self, sequence: Sequence) -> Iterator[str]:
+        """Step until a sequence is done, yielding its text as it comes; closing the iterator cancels the rest."""
+        try:
+            while sequence.done is None:
+                self.step()
+                if piece := sequence.read():
+                    yield piece
+        finally:
+            self.cancel(sequence)
+
+    def score(self, sequences: Several[Several[int]]) -> list[Tensor]:
+        """Return, for each list of ids, the fp32 log-probability of every symbol after the first, on the CPU."""
+        too_long = max((len(ids) for ids in sequences), default=0)
+        if too_long > self.max_len:
+            raise DataError(f"a sequence of {too_long} symbols cannot be scored in a context of {self.max_len}.")
+        return score_sequences(self.model, sequences)
+
+    def cancel(self, sequence: Sequence) -> None:
+        """End a sequence, waiting or running; one that is done already stays as it is."""
+        if sequence.done is None:
+            sequence.done = "cancelled"
+            if sequence in self.waiting:
+                self.waiting.remove(sequence)
+            self._release_finished()
+
+    @property
+    def _device(self) -> torch.device:
+        return self._memory.state.keys.device
+
+    def _encode(self, text: str) -> list[int]:
+        if self.tokenizer is None:
+            raise ConfigError("this engine has no tokenizer: give prompts as lists of ids.")
+        return [self.tokenizer.bos_id, *self.tokenizer.encode(text)]
+
+    def _fit(self, ids: list[int], params: SamplingParams) -> list[int]:
+        vocab_size = self.model.config.vocab_size
+        if not ids:
+            raise DataError("an empty prompt has nothing to continue. Begin with the tokenizer's bos_id.")
+        if not 0 <= min(ids) <= max(ids) < vocab_size:
+            raise DataError(f"prompt ids {min(ids)}..{max(ids)} go beyond the model's {vocab_size} symbols.")
+        if len(ids) < self.max_len:
+            return ids
+        if self.overlong == "refuse":
+            advice = "Shorten it, raise max_len, or let the engine truncate."
+            raise DataError(f"a prompt of {len(ids)} symbols leaves no room in a context of {self.max_len}. {advice}")
+        self.truncated_prompts += 1
+        return ids[-(self.max_len - min(params.max_symbols, self.max_len // 2)) :]
+
+    def _admit(self) -> list[Sequence]:
+        """Prefill the next waiting sequences together and give each its first symbol.
+
+        One that begins like another of the same wave waits for the next, to start from what that one computed.
+        """
+        first = len(self.running)
+        if _version(self.model) != self._weights:
+            self._weights = _version(self.model)
+            self._memory.forget(first)
+        wave: list[Sequence] = []
+        while self.waiting and first + len(wave) < self.max_rows:
+            prompt = self.waiting[0].prompt
+            shared = max((common_prefix(prompt[:-1], other.prompt) for other in wave), default=0)
+            if shared >= max(WORTH_REUSING, self._memory.find(prompt)[1] + 1):
+                break
+            wave.append(self.waiting.popleft())
+        wave.sort(key=lambda sequence: -len(sequence.prompt))
+        self._memory.reserve(first + len(wave), len(wave[0].prompt))
+        starts = [self._memory.place(sequence, first + index) for index, sequence in enumerate(wave)]
+        self.running += wave
+        self._emit(wave, self._prefill(first, starts))
+        return wave
+
+    def _prefill(self, first: int, starts: list[int]) -> Tensor:
+        """Run the prompts of rows from `first` on, from where their memory ends; return each last symbol's features.
+
+        Rows run together when they start level and the longest is less than twice the shortest.
+        """
+
+        def kind(row: int) -> tuple[int, int]:
+            return starts[row - first], len(self.running[row].prompt).bit_length()
+
+        last: dict[int, Tensor] = {}
+        for (start, _), group in groupby(sorted(range(first, len(self.running)), key=kind), key=kind):
+            rows = sorted(group, key=lambda row: -len(self.running[row].prompt))
+            while rows:
+                longest = len(self.running[rows[0]].prompt)
+                end = min(longest, start + max(1, PREFILL_SYMBOLS // len(rows)))
+                last |= self._prefill_chunk(rows, start, end)
+                rows = [row for row in rows if len(self.running[row].prompt) > end]
+                start = end
+        return torch.stack([last[row] for row in range(first, len(self.running))])
+
+    def _prefill_chunk(self, rows: list[int], start: int, end: int) -> dict[int, Tensor]:
+        """Run symbols start..end of prompts, padded on the right; return features of those that end here."""
+        pieces = [self.running[row].prompt[start:end] for row in rows]
+        padded = [piece + [0] * (end - start - len(piece)) for piece in pieces]
+        features = self.model.features(torch.tensor(padded, device=self._device), self._memory.state, rows)
+        self.prefilled_symbols += sum(map(len, pieces))
+        last = {}
+        for index, row in enumerate(rows):
+            length = len(self.running[row].prompt)
+            self._memory.state.truncate(row, length)
+            if length <= end:
+                last[row] = features[index, length - 1 - start]
+        return last
+
+    def _emit(self, sequences: list[Sequence], features: Tensor) -> None:
+        """Choose the next symbol of each sequence from the features of its last one."""
+        logits = self.model.logits(features)
+        params = [s.params for s in sequences]
+        draws = [s.draw() if s.params.temperature else 0.0 for s in sequences]
+        choice = choose(logits, params, [s.used for s in sequences], draws)
+        # One transfer for all rows; fp32 holds ids up to 2^24 exactly.
+        symbols, log_probs = torch.stack([choice.symbols.float(), choice.log_probs]).tolist()
+        wanted = max(p.log_probs for p in params)
+        if wanted:
+            best = logits.topk(min(wanted, logits.shape[1]))
+            likeliest = zip(best.indices.tolist(), (best.values - choice.log_normalizers).tolist(), strict=True)
+            for sequence, (ids, values) in zip(sequences, likeliest, strict=True):
+                if n := sequence.params.log_probs:
+                    sequence.alternatives.append(list(zip(ids[:n], values[:n], strict=True)))
+        for sequence, symbol, log_prob in zip(sequences, symbols, log_probs, strict=True):
+            sequence.append(int(symbol), log_prob, self.max_len)
+
+    def _release_finished(self) -> None:
+        """Move finished sequences behind the running ones; their memory stays for whoever begins alike."""
+        for row in reversed(range(len(self.running))):
+            if self.running[row].done is not None:
+                last = len(self.running) - 1
+                self._memory.touch(row)
+                self._memory.swap(row, last)
+                self.running[row] = self.running[last]
+                self.running.pop()
+
+
+def _version(model: LanguageModel) -> int:
+    """Return a number that grows when an optimizer changes weights in place."""
+    return sum(weight._version for weight in model.parameters() if not weight.is_inference())

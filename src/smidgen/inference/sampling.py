@@ -1,0 +1,122 @@
+"""From logits to the next symbol of every row, all rows at once, each by its own parameters and its own draws."""
+
+from collections.abc import Collection, Sequence
+from typing import Annotated, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor
+
+from smidgen.config import Config
+
+
+class SamplingParams(Config):
+    """How one sequence goes on. The steps apply in the order of the fields, as in `transformers`."""
+
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    """Divides (or multiplies, below zero) the logits of symbols this answer has already used; 1: off.
+
+    Symbols of the prompt are not counted: a tiny model has to copy names from it. Source: CTRL, arXiv 1909.05858.
+    """
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """Divides the logits; 0: always the likeliest symbol."""
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    """Keep the k likeliest symbols; None: all."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Keep the likeliest symbols that together hold this probability. Source: arXiv 1904.09751."""
+    min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Drop symbols less likely than this fraction of the likeliest one. Source: arXiv 2407.01082."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts that end the answer; they are not part of its text."""
+    stop_ids: frozenset[int] | None = None
+    """Symbols that end the answer; None: the tokenizer's own."""
+    max_symbols: Annotated[int, Field(ge=1)] = 128
+    """Most symbols to generate."""
+    seed: int = 0
+    """Seed of this sequence's draws; equal seeds and prompts give equal answers, whatever else the engine runs."""
+    log_probs: Annotated[int, Field(ge=0)] = 0
+    """How many of the likeliest symbols to report at each place, beside the chosen one, which always is."""
+
+
+class Choice(NamedTuple):
+    """The next symbol of each row; log-probabilities are of the model's own distribution, before any of the steps."""
+
+    symbols: Int[Tensor, " B"]
+    log_probs: Float[Tensor, " B"]
+    log_normalizers: Float[Tensor, "B 1"]
+
+
+def choose(
+    logits: Float[Tensor, "B V"],
+    params: Sequence[SamplingParams],
+    used: Sequence[Collection[int]],
+    draws: Sequence[float],
+) -> Choice:
+    """Choose the next symbol of each row from fp32 logits.
+
+    `used` are the symbols each row's answer has used already, `draws` one number from [0, 1) for each row. A row's
+    choice depends on nothing but its own entries.
+    """
+    log_normalizers = logits.logsumexp(-1, keepdim=True)
+    shaped = _penalize(logits, params, used)
+    symbols = shaped.argmax(-1)
+    warm = [row for row, p in enumerate(params) if p.temperature > 0]
+    if warm:
+        chosen = shaped if len(warm) == len(params) else shaped[warm]
+        symbols[warm] = _draw(chosen, [params[row] for row in warm], [draws[row] for row in warm])
+    log_probs = (logits.gather(1, symbols[:, None]) - log_normalizers)[:, 0]
+    return Choice(symbols, log_probs, log_normalizers)
+
+
+def _penalize(
+    logits: Float[Tensor, "B V"], params: Sequence[SamplingParams], used: Sequence[Collection[int]]
+) -> Float[Tensor, "B V"]:
+    penalized = [row for row, p in enumerate(params) if p.repetition_penalty != 1 and used[row]]
+    if not penalized:
+        return logits
+    rows = torch.tensor([row for row in penalized for _ in used[row]], device=logits.device)
+    symbols = torch.tensor([symbol for row in penalized for symbol in used[row]], device=logits.device)
+    factors = [params[row].repetition_penalty for row in penalized for _ in used[row]]
+    penalty = torch.tensor(factors, device=logits.device)
+    old = logits[rows, symbols]
+    return logits.index_put((rows, symbols), torch.where(old > 0, old / penalty, old * penalty))
+
+
+def _draw(logits: Float[Tensor, "B V"], params: Sequence[SamplingParams], draws: Sequence[float]) -> Int[Tensor, " B"]:
+    """Draw by inverting the distribution function: one number per row and symbol, from the row's own generator."""
+
+    def column(values: list[float]) -> Float[Tensor, "B 1"]:
+        return torch.tensor(values, dtype=torch.float32, device=logits.device)[:, None]
+
+    logits = logits / column([p.temperature for p in params])
+    if any(p.top_k for p in params):
+        logits = _keep_top_k(logits, [min(p.top_k or 0, logits.shape[1]) for p in params])
+    probabilities = logits.softmax(-1)
+    if any(p.top_p < 1 for p in params):
+        probabilities = _keep_top_p(probabilities, column([p.top_p for p in params]))
+    if any(p.min_p > 0 for p in params):
+        least = probabilities.amax(-1, keepdim=True) * column([p.min_p for p in params])
+        probabilities = probabilities.where(probabilities >= least, 0)
+    # fp32 sums of 49,152 probabilities are off by 1e-5, as much as a rare symbol holds; MPS has no wider type.
+    wide = torch.float32 if logits.device.type == "mps" else torch.float64
+    cumulated = probabilities.to(wide).cumsum(-1)
+    places = torch.tensor(list(draws), dtype=wide, device=logits.device)[:, None] * cumulated[:, -1:]
+    return torch.searchsorted(cumulated, places, right=True)[:, 0].clamp_max_(logits.shape[1] - 1)
+
+
+def _keep_top_k(logits: Float[Tensor, "B V"], ks: list[int]) -> Float[Tensor, "B V"]:
+    best = logits.topk(max(ks)).values
+    index = torch.tensor([max(k, 1) - 1 for k in ks], device=logits.device)[:, None]
+    everything = torch.tensor([k == 0 for k in ks], device=logits.device)[:, None]
+    least = best.gather(1, index).masked_fill(everything, -torch.inf)
+    return logits.masked_fill(logits < least, -torch.inf)
+
+
+def _keep_top_p(probabilities: Float[Tensor, "B V"], top_p: Float[Tensor, "B 1"]) -> Float[Tensor, "B V"]:
+    """Keep the smallest set of likeliest symbols that reaches top_p; symbols as likely as its last are kept too."""
+    ordered = probabilities.sort(-1, descending=True).values
+    before = ordered.cumsum(-1) - ordered
+    least = ordered.masked_fill(before >= top_p, torch.inf).amin(-1, keepdim=True)
+    # A row that asks for everything keeps everything, whatever its companions ask for and however sums round.
+    return probabilities.where((probabilities >= least) | (top_p >= 1), 0)
