@@ -79,7 +79,7 @@ def attend(
 def attend_causal(
     queries: Float[Tensor, "B H T K"], keys: Float[Tensor, "B G T K"], values: Float[Tensor, "B G T K"]
 ) -> Float[Tensor, "B H T K"]:
-    """Attend each position to itself and the past: torch's fused kernel on a GPU, blocks of matrix products on a CPU."""
+    """Attend each position to itself and the past: fused on a GPU, blocks of matrix products on a CPU."""
     if queries.device.type == "cpu":
         return attend_in_blocks(queries, keys, values)
     grouped = queries.shape[1] != keys.shape[1]
