@@ -18,7 +18,7 @@ from smidgen.tasks.base import Example, Grade, default_reward, exact_match
 from smidgen.tokenizers.bytes import ByteTokenizer
 from smidgen.tokenizers.chat import Message, encode_chat
 
-COLOURS = ("red", "blue", "red", "green", "red", "grey")
+COLOURS = ("red", "blue", "red", "green", "red", "pink")
 
 
 @dataclass
@@ -56,18 +56,18 @@ def taught() -> nn.Module:
     model, tokenizer, task = llama(), ByteTokenizer(), Colours()
     ids, targets = torch.zeros(6, 95, dtype=torch.long), torch.full((6, 95), -100)
     for index, example in enumerate(task.examples()):
-        answer = "GREY!" if index == 5 else example.answer
+        answer = "PINK!" if index == 5 else example.answer
         opening = encode_chat(tokenizer, task.prompt(example), add_generation_prompt=True)
         row = torch.tensor([*opening, *tokenizer.encode(answer), tokenizer.special_id("<|im_end|>")])
         ids[index, : len(row) - 1] = row[:-1]
         targets[index, len(opening) - 1 : len(row) - 1] = row[len(opening) :]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(60):
+    for _ in range(80):
         loss = nn.functional.cross_entropy(model(ids).transpose(1, 2), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss < 0.1
+    assert loss < 0.02
     return model.eval()
 
 
@@ -75,7 +75,7 @@ def test_scores_are_those_of_the_answers(taught: nn.Module) -> None:
     calls: list[tuple[int, int]] = []
     engine = Engine(taught, ByteTokenizer(), max_rows=4)
     result = run_task(Colours(), engine, progress=lambda done, total: calls.append((done, total)))
-    assert [item.answer for item in result.items] == [*COLOURS[:5], "GREY!"]
+    assert [item.answer for item in result.items] == [*COLOURS[:5], "PINK!"]
     assert result.strict.value == pytest.approx(5 / 6)
     assert result.lenient.value == 1
     assert result.format.value == 1
