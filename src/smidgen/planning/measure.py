@@ -29,6 +29,7 @@ from smidgen.runtime import Runtime, describe_hardware
 _NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 _VERSION = 1  # of what is measured; a change forgets what older code remembered
 _RESERVE = 0.9  # share of the free memory a run may plan with
+_MEASURE_SECONDS = 0.4  # repeated for so long, at least twice
 
 
 def measure_machine(runtime: Runtime, refresh: bool = False) -> MachineFacts:
@@ -42,6 +43,11 @@ def measure_machine(runtime: Runtime, refresh: bool = False) -> MachineFacts:
         return replace(remembered, memory_bytes=free_memory(runtime.device))
     facts = _measure(runtime)
     return _write(path, facts)
+
+
+def remembered_machine(runtime: Runtime) -> MachineFacts | None:
+    """Return what is remembered of this machine, dtype and torch, measuring nothing."""
+    return _read(_cache_path(runtime))
 
 
 def remember_throughput(
@@ -154,7 +160,7 @@ def _training_seconds(config: LlamaConfig, context: int, rows: int, runtime: Run
 def _seconds(function: Callable[[], object], device: torch.device) -> float:
     """Return the fewest seconds of a call: what else the machine does only ever adds.
 
-    Two calls are not counted; then up to ten within 0.4 s, at least two.
+    Two calls are not counted; then up to ten within the time, at least two.
     """
     times: list[float] = []
     for _ in range(12):
@@ -163,7 +169,7 @@ def _seconds(function: Callable[[], object], device: torch.device) -> float:
         function()
         _wait(device)
         times.append(time.perf_counter() - start)
-        if len(times) >= 4 and sum(times[2:]) > 0.4:
+        if len(times) >= 4 and sum(times[2:]) > _MEASURE_SECONDS:
             break
     return min(times[2:])
 

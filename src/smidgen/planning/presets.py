@@ -5,6 +5,8 @@ size. A rule is a small pure function; the number that settled it stands beside 
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import takewhile
 from math import log, log2
 
 from smidgen.errors import ConfigError
@@ -82,41 +84,47 @@ def shape_for(
     """
     if style not in STYLES:
         raise ConfigError(f"style {style!r} does not exist. Known: {', '.join(STYLES)}.")
-    tied = parameters < TIED_BELOW
-    best, best_cost = None, float("inf")
-    for stack in _candidates(parameters, vocab_size, style, tied):
-        config = _config(stack, vocab_size, style, seq_len, tied)
-        total = count_parameters(config).total
-        miss = total / parameters - 1
-        if abs(miss) > TOLERANCE or (at_most and miss > 0):
-            continue
-        cost = _cost(config, parameters, miss)
-        if cost < best_cost:
-            best, best_cost = config, cost
-    if best is None:
+    wanted = min(_outlines(parameters, vocab_size, style, at_most), key=lambda outline: outline.cost, default=None)
+    if wanted is None:
         raise ConfigError(
             f"no shape has {parameters:,} parameters with a vocabulary of {vocab_size:,}. "
             "Ask for more parameters or a smaller vocabulary."
         )
-    return best
+    stack = _stack(wanted.d_model, wanted.depth, wanted.d_ff, style)
+    return _config(stack, vocab_size, style, seq_len, tied=parameters < TIED_BELOW)
 
 
-def _candidates(parameters: int, vocab_size: int, style: str, tied: bool) -> Iterator[StackConfig]:
+@dataclass(frozen=True)
+class _Outline:
+    """A shape before it is a config, and how far it is from the rules."""
+
+    d_model: int
+    depth: int
+    d_ff: int
+    cost: float
+
+
+def _outlines(parameters: int, vocab_size: int, style: str, at_most: bool) -> Iterator[_Outline]:
     """Walk widths and depths around the rule; solve the feed-forward for the parameters that are left."""
-    wanted = depth_rule(parameters)
-    for d_model in _widths():
-        if d_model * vocab_size > parameters:
-            break
+    wanted, ratio = depth_rule(parameters), 4.0 if style == "best" else 8 / 3  # equal parameters in both kinds
+    for d_model in takewhile(lambda width: width * vocab_size < parameters, _widths()):
+        # Counts are linear in depth and d_ff: two probes tell all of a width's shapes.
+        probes = [_stack(d_model, depth, 32, style) for depth in (1, 2)]
+        one, two = (count_parameters(_config(p, vocab_size, style, 512, parameters < TIED_BELOW)) for p in probes)
+        per_d_ff = one.feed_forward // 32
+        per_block = two.total - one.total - one.feed_forward
+        outside = 2 * one.total - two.total
+        n_heads = probes[0].attention.n_heads
+        ungrouped = n_heads > 1 and kv_heads_for(n_heads) == n_heads
         for depth in range(max(1, round(wanted / 2)), round(wanted * 2) + 2):
-            probe = _stack(d_model, depth, 32, style)
-            without = count_parameters(_config(probe, vocab_size, style, 512, tied))
-            fixed = without.total - without.feed_forward
-            exact = (parameters - fixed) * 32 / without.feed_forward
-            for step in (32, 256):
-                down = int(exact // step) * step
-                for d_ff in (down, down + step):
-                    if 1.5 * d_model <= d_ff <= 6 * d_model:
-                        yield _stack(d_model, depth, d_ff, style)
+            exact = ((parameters - outside) / depth - per_block) / per_d_ff
+            for d_ff in (int(exact // step + up) * step for step in (32, 256) for up in (0, 1)):
+                miss = (outside + depth * (per_block + d_ff * per_d_ff)) / parameters - 1
+                if abs(miss) > TOLERANCE or (at_most and miss > 0) or not 1.5 * d_model <= d_ff <= 6 * d_model:
+                    continue
+                off_rule = log(depth / wanted) ** 2 + log(d_ff / d_model / ratio) ** 2 + (10 * miss) ** 2
+                awkward = (d_model % 256 != 0) + (d_ff % 256 != 0) + ungrouped
+                yield _Outline(d_model, depth, d_ff, off_rule + 0.01 * awkward)
 
 
 def _widths() -> Iterator[int]:
@@ -153,14 +161,3 @@ def kv_heads_for(n_heads: int) -> int:
 def _config(stack: StackConfig, vocab_size: int, style: str, seq_len: int, tied: bool) -> LlamaConfig:
     cap = 20.0 if style == "best" else None
     return LlamaConfig(vocab_size=vocab_size, max_seq_len=seq_len, tie_embeddings=tied, logit_softcap=cap, stack=stack)
-
-
-def _cost(config: LlamaConfig, parameters: int, miss: float) -> float:
-    """Weigh how far a shape is from the rules: depth, feed-forward, size; then round widths and shared keys."""
-    stack = config.stack
-    depth_off = log(len(stack.layers) / depth_rule(parameters))
-    ratio = 4.0 if stack.mlp.type == "relu2" else 8 / 3  # equal parameters in both kinds
-    ratio_off = log(stack.mlp.d_ff / stack.d_model / ratio)
-    unround = (stack.d_model % 256 != 0) + (stack.mlp.d_ff % 256 != 0)
-    ungrouped = stack.attention.n_heads == stack.attention.kv_heads
-    return depth_off**2 + ratio_off**2 + (10 * miss) ** 2 + 0.01 * (unround + ungrouped)

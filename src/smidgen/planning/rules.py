@@ -28,7 +28,10 @@ PEAK_LEARNING_RATE = 0.02
 because an orthogonalised update has the same size whatever the gradient's."""
 
 EMBEDDING_LEARNING_RATE = 4e-3
-"""AdamW's for embeddings at width 320; scaled by (width / 320)^-0.5. Source: nanochat, d_model scaling of AdamW groups."""
+"""AdamW's for embeddings at width 320, scaled by (width / 320)^-0.5. Source: nanochat, scaling of its AdamW groups."""
+
+DECAY_SHARE = 0.5
+"""Share of the budget in the warm-down: 0.5 was best (techniques.md, Linear or WSD warm-down)."""
 
 WEIGHT_DECAY = 0.1
 """Of the matrices, decoupled; the prototype's (measured.md)."""

@@ -1,0 +1,101 @@
+"""The machine is measured once, remembered, and corrected by what runs really reach."""
+
+import json
+from dataclasses import astuple
+
+import pytest
+import torch
+
+from smidgen.planning import measure
+from smidgen.planning.machine import MachineFacts, StepCosts, optimizer_flops, seconds_per_step, work_per_symbol
+from smidgen.planning.presets import shape_for
+from smidgen.runtime import Runtime
+
+RUNTIME = Runtime(torch.device("cpu"), torch.float32)
+FACTS = MachineFacts("test", "cpu", "fp32", 1, 2**34, 1e12, 1e10, StepCosts(2e-12, 4e-12, 1e-10, 1e-3), True)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SMIDGEN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    calls = []
+    monkeypatch.setattr(measure, "_measure", lambda runtime: calls.append(runtime) or FACTS)
+    return calls
+
+
+def test_a_machine_is_measured_once(cache, counted):
+    first, second = (measure.measure_machine(RUNTIME) for _ in range(2))
+    assert len(counted) == 1
+    assert first.costs == second.costs == FACTS.costs
+    assert [p.suffix for p in cache.iterdir()] == [".json"]
+    measure.measure_machine(RUNTIME, refresh=True)
+    assert len(counted) == 2
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"name": "x"}', "\x00\x01"])
+def test_a_damaged_memory_is_measured_again(cache, counted, damage):
+    measure.measure_machine(RUNTIME)
+    next(cache.iterdir()).write_text(damage)
+    assert measure.measure_machine(RUNTIME).costs == FACTS.costs
+    assert len(counted) == 2
+
+
+def test_another_dtype_is_another_machine(cache, counted):
+    measure.measure_machine(RUNTIME)
+    measure.measure_machine(Runtime(torch.device("cpu"), torch.bfloat16))
+    assert len(counted) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_said_not_fatal(tmp_path, monkeypatch, counted):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("SMIDGEN_CACHE", str(tmp_path / "file" / "cache"))
+    assert "could not be kept" in measure.measure_machine(RUNTIME).note
+
+
+def test_real_runs_correct_the_prediction(cache, counted):
+    facts = measure.measure_machine(RUNTIME)
+    config = shape_for(1_000_000, 1024)
+    predicted = 4096 / seconds_per_step(config, facts, 4096, 256, 16, compiled=False)
+    for _ in range(12):
+        facts = measure.remember_throughput(RUNTIME, facts, predicted * facts.correction, 2 * predicted)
+    corrected = measure.measure_machine(RUNTIME)
+    assert 4096 / seconds_per_step(config, corrected, 4096, 256, 16, False) == pytest.approx(2 * predicted, rel=0.01)
+    assert json.loads(next(cache.iterdir()).read_text())["correction"] == pytest.approx(2, rel=0.01)
+
+
+def test_prices_are_recovered_from_a_machine_that_has_them(monkeypatch):
+    prices = FACTS.costs
+
+    def made_up(config, context, rows, runtime):
+        flops, attention, values = work_per_symbol(config, context)
+        symbol = flops * prices.per_flop + attention * prices.per_attention_flop + values * prices.per_value
+        # Sixteen symbols show what launching costs; their own share stands apart in no measurement.
+        return len(config.stack.layers) * prices.per_block + (rows * context * symbol if context > 16 else 0)
+
+    monkeypatch.setattr(measure, "_training_seconds", made_up)
+    found = measure._step_costs(RUNTIME)
+    assert astuple(found) == pytest.approx(astuple(prices), rel=1e-6)
+
+
+def test_a_training_step_takes_time(monkeypatch):
+    monkeypatch.setattr(measure, "_MEASURE_SECONDS", 0.0)
+    assert 0 < measure._training_seconds(measure._shape(64, 1, 64, 64), 16, 1, RUNTIME) < 60
+    assert measure.free_memory(RUNTIME.device) > 0
+
+
+def test_larger_batches_take_longer_and_compiling_helps():
+    config = shape_for(10_000_000, 4096)
+    small, large = (seconds_per_step(config, FACTS, batch, 512, 16, False) for batch in (8192, 16_384))
+    assert small < large < 2 * small  # the optimizer is paid once
+    assert seconds_per_step(config, FACTS, 8192, 512, 16, True) < small
+
+
+def test_optimizer_flops_of_one_square_matrix():
+    config = shape_for(10_000_000, 4096)
+    assert optimizer_flops(config) > 0
+    assert optimizer_flops(config, steps=10) == 2 * optimizer_flops(config)
