@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from smidgen.data import shards
 from smidgen.data.documents import Document
 from smidgen.data.prepare import PrepareConfig, prepare
+from smidgen.data.sampling import sample_texts
 from smidgen.data.shards import TokenShards
 from smidgen.data.split import is_sampled, split_of
 from smidgen.errors import DataError, SmidgenError
@@ -111,6 +112,13 @@ def test_one_long_text_is_sampled_in_passages(tmp_path):
     assert made.validation.text_bytes > 0
 
 
+def test_repetitive_text_under_a_small_budget_still_validates(tmp_path):
+    text = "éx " * 400_000
+    made = prepare([Document(text=text)], BYTES, tmp_path, "s", PrepareConfig(max_symbols=20_000), len(text))
+    assert made.train.symbols > 0
+    assert made.validation.symbols > 0
+
+
 def test_endless_text_stops_at_the_budget(tmp_path):
     def endless():
         n = 0
@@ -210,3 +218,14 @@ def test_more_validation_only_adds_to_it(low, high, document_hash):
     low, high = sorted((low, high))
     assert split_of(document_hash, low) == "train" or split_of(document_hash, high) == "validation"
     assert is_sampled(document_hash, high) or not is_sampled(document_hash, low)
+
+
+def test_a_sample_of_texts_is_even_and_near_its_size():
+    documents = stories(3000)
+    total = sum(len(d.text.encode()) for d in documents)
+    taken = list(sample_texts(documents, total // 4, total))
+    assert sum(len(text.encode()) for text in taken) == pytest.approx(total / 4, rel=0.15)
+    assert np.mean([int(text.split()[1].rstrip(".")) for text in taken]) == pytest.approx(1500, abs=150)
+    assert list(sample_texts(documents, 10 * total, total)) == [d.text for d in documents]
+    assert list(sample_texts(documents, 1)) == [documents[0].text]
+    assert list(sample_texts([Document(messages=(Message("user", "Hi"),))], 99)) == ["Hi"]

@@ -138,11 +138,14 @@ def _write(
         written = sum(writer.symbols for writer in writers.values())
         if progress:
             progress(written, intake.text_bytes)
-        if budget is not None and written >= budget:
+        # The document settled for validation is among the first, but in degenerate text not before the budget is full.
+        if budget is not None and written >= budget and all(writer.symbols for writer in writers.values()):
             stopped = True
             break
-    for writer in writers.values():
+    for side, writer in writers.items():
         writer.close()
+        if not writer.symbols:
+            raise DataError(f"the text is too little or too repetitive: nothing was left for the {side} side.")
     return Manifest(
         dtype=dtype,
         vocab_size=tokenizer.vocab_size,
