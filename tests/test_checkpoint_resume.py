@@ -56,7 +56,10 @@ def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(names=st.lists(st.text(min_size=1, max_size=8), unique=True, max_size=4), meta=st.dictionaries(st.text(), st.floats(allow_nan=False)))  # fmt: skip
+@given(
+    names=st.lists(st.text(min_size=1, max_size=8), unique=True, max_size=4),
+    meta=st.dictionaries(st.text(), st.floats(allow_nan=False)),
+)
 def test_any_names_and_numbers_survive(tmp_path_factory: pytest.TempPathFactory, names: list, meta: dict) -> None:
     directory = tmp_path_factory.mktemp("any")
     names = [n.encode(errors="replace").decode() for n in names if n != "__metadata__"]

@@ -9,7 +9,7 @@ import tokenizers
 import torch
 
 from smidgen.checkpoint import load_model, pull, save_model
-from smidgen.checkpoint.pull import CATALOGUE, download_wheel
+from smidgen.checkpoint.cache import CATALOGUE, download_wheel
 from smidgen.models import LlamaConfig, build_model
 from smidgen.tokenizers.bytes import ByteTokenizer
 

@@ -3,9 +3,9 @@
 Nothing here is ever unpickled; every directory and file appears whole or not at all.
 """
 
+from smidgen.checkpoint.cache import CATALOGUE, cache_directory, pull
 from smidgen.checkpoint.directory import LoadedModel, save_model
 from smidgen.checkpoint.load import load_model
-from smidgen.checkpoint.pull import CATALOGUE, cache_directory, pull
 from smidgen.checkpoint.resume import TrainingState, load_training_state, save_training_state
 
 __all__ = [

@@ -14,7 +14,7 @@ from smidgen.checkpoint.gguf_file import GGUFFile, open_gguf
 from smidgen.checkpoint.gguf_tokenizer import write_gguf_tokenizer
 from smidgen.checkpoint.tensors import TensorSource
 from smidgen.checkpoint.weights import read_model
-from smidgen.errors import CheckpointError
+from smidgen.errors import CheckpointError, TokenizerError
 from smidgen.models import LlamaConfig
 from smidgen.models.attention import AttentionConfig
 from smidgen.models.layers import SwiGLUConfig
@@ -23,6 +23,8 @@ from smidgen.tokenizers.loading import load_tokenizer
 
 _ARCHITECTURES = {"llama": True, "qwen3": False}
 """Architectures that can be read, and whether llama.cpp stores their queries and keys with rotary pairs adjacent."""
+
+_EPSILON = "attention.layer_norm_rms_epsilon"
 
 _OUTER = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -58,7 +60,10 @@ def convert_gguf(path: Path, tokenizer_directory: Path, dtype: torch.dtype | Non
     file = open_gguf(path)
     config = gguf_config(file)
     write_gguf_tokenizer(file.metadata, tokenizer_directory, path)
-    tokenizer = load_tokenizer(tokenizer_directory)
+    try:
+        tokenizer = load_tokenizer(tokenizer_directory)
+    except TokenizerError as error:
+        raise CheckpointError(f"{path}: {str(error).removeprefix(f'{tokenizer_directory}/tokenizer.json: ')}") from None
     check_vocabulary(tokenizer, config.vocab_size, path)
     model = read_model(config, _source(file, config), dtype, device)
     return LoadedModel(model, tokenizer, path, tokenizer.chat_template)
@@ -66,18 +71,18 @@ def convert_gguf(path: Path, tokenizer_directory: Path, dtype: torch.dtype | Non
 
 def gguf_config(file: GGUFFile) -> LlamaConfig:
     """Return the config of a GGUF file. Raises CheckpointError naming the key for what is not supported."""
-    architecture = file.metadata.get("general.architecture")
+    architecture = str(file.metadata.get("general.architecture"))
     if architecture not in _ARCHITECTURES:
         raise CheckpointError(
             f"{file.path}: architecture {architecture!r} is not supported, only {', '.join(_ARCHITECTURES)}."
         )
     get = _getter(file, architecture)
-    d_model, n_heads = get("embedding_length"), get("attention.head_count")
+    d_model, n_heads, n_blocks = get("embedding_length"), get("attention.head_count"), get("block_count")
     d_head = get("attention.key_length", get("rope.dimension_count", d_model // max(n_heads, 1)))
     _refuse_differences(file, get, d_head)
     embedding = file.tensors.get("token_embd.weight")
-    if embedding is None:
-        raise CheckpointError(f"{file.path}: holds no token_embd.weight, so it is no whole model.")
+    if embedding is None or n_blocks > len(file.tensors):
+        raise CheckpointError(f"{file.path}: holds {len(file.tensors)} tensors, which is no whole model.")
     try:
         attention = AttentionConfig(
             n_heads=n_heads,
@@ -88,10 +93,10 @@ def gguf_config(file: GGUFFile) -> LlamaConfig:
         )
         stack = StackConfig(
             d_model=d_model,
-            layers=tuple(range(get("block_count"))),
+            layers=tuple(range(n_blocks)),
             attention=attention,
             mlp=SwiGLUConfig(d_ff=get("feed_forward_length")),
-            norm_eps=_decimal(get("attention.layer_norm_rms_epsilon")),
+            norm_eps=_decimal(get(_EPSILON)),
         )
         return LlamaConfig(
             vocab_size=embedding.shape[0],
@@ -107,10 +112,11 @@ def gguf_config(file: GGUFFile) -> LlamaConfig:
 def _getter(file: GGUFFile, architecture: str) -> Callable[..., Any]:
     def get(key: str, default: Any = None) -> Any:
         value = file.metadata.get(f"{architecture}.{key}", default)
+        kind = type(default) if default is not None else float if key == _EPSILON else int
         if value is None:
             raise CheckpointError(f"{file.path}: {architecture}.{key} is missing from its metadata.")
-        if isinstance(value, np.ndarray):
-            raise CheckpointError(f"{file.path}: {architecture}.{key} differs between layers: not supported.")
+        if not isinstance(value, kind):
+            raise CheckpointError(f"{file.path}: {architecture}.{key} ({value!r}) must be one {kind.__name__}.")
         return value
 
     return get

@@ -137,14 +137,14 @@ def open_gguf(path: Path) -> GGUFFile:
     for _ in range(n_values):
         key = cursor.string()
         metadata[key] = cursor.value(cursor.scalar("I"))
-    tensors = _read_tensors(cursor, n_tensors, int(metadata.get("general.alignment", 32)))
+    tensors = _read_tensors(cursor, n_tensors, metadata.get("general.alignment", 32))
     return GGUFFile(path, metadata, tensors, content)
 
 
-def _read_tensors(cursor: _Cursor, n_tensors: int, alignment: int) -> dict[str, GGUFTensor]:
+def _read_tensors(cursor: _Cursor, n_tensors: int, alignment: Any) -> dict[str, GGUFTensor]:
     tensors: dict[str, GGUFTensor] = {}
-    if alignment < 1:
-        raise cursor.damage(f"alignment {alignment}")
+    if not isinstance(alignment, int) or alignment < 1:
+        raise cursor.damage(f"an alignment of {alignment!r}")
     for _ in range(n_tensors):
         name, n_dimensions = cursor.string(), cursor.scalar("I")
         if not 1 <= n_dimensions <= _MAX_DIMENSIONS:

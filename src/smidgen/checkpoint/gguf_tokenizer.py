@@ -12,7 +12,7 @@ import tokenizers as library
 from smidgen.errors import CheckpointError
 from smidgen.tokenizers.vocabulary import write_tokenizer_files
 
-_CONTROL, _USER_DEFINED, _BYTE = 3, 4, 6
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6
 """Kinds of symbols, `tokenizer.ggml.token_type`. Source: ggml docs/gguf.md."""
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
@@ -27,7 +27,7 @@ _SPLITS = {
     **dict.fromkeys(("qwen2", "stablelm2", "deepseek-r1-qwen", "megrez", "hunyuan"), _QWEN2),
 }
 _WHOLE_WORDS_FIRST = ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "midm-2.0")
-"""Vocabularies that take a whole word when they hold it, whatever the merges would make of it."""
+"""Vocabularies that take a whole word when they hold it, whatever the merges would make of it; they also add bos."""
 _GPT2 = ("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "gigachat", "exaone4", "mellum")
 _GPT2_DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")
 """GPT-2's words, each digit alone. Sources of all names and patterns: llama.cpp src/llama-vocab.cpp, 2026."""
@@ -43,16 +43,21 @@ def write_gguf_tokenizer(metadata: Mapping[str, Any], directory: Path, where: Pa
     symbols: list[str] | None = metadata.get("tokenizer.ggml.tokens")
     if not isinstance(symbols, list):
         raise CheckpointError(f"{where}: carries no tokenizer. Ask for a GGUF file with one.")
+    types = metadata.get("tokenizer.ggml.token_type")
+    if types is not None and len(types) != len(symbols):
+        raise CheckpointError(f"{where}: is damaged: {len(symbols)} symbols, but {len(types)} types of symbols.")
     kind = metadata.get("tokenizer.ggml.model")
     if kind == "gpt2":
         tokenizer = _byte_level(metadata, symbols, where)
-        adds_bos = bool(metadata.get("tokenizer.ggml.add_bos_token", metadata["tokenizer.ggml.pre"] in _SPLITS))
+        adds_bos = bool(
+            metadata.get("tokenizer.ggml.add_bos_token", metadata["tokenizer.ggml.pre"] in _WHOLE_WORDS_FIRST)
+        )
     elif kind == "llama":
         tokenizer = _sentencepiece(metadata, symbols, where)
         adds_bos = bool(metadata.get("tokenizer.ggml.add_bos_token", True))
     else:
         raise CheckpointError(f"{where}: tokenizer model {kind!r} is not supported, only 'gpt2' and 'llama'.")
-    roles = _roles(metadata, symbols)
+    roles = _roles(metadata, symbols, where)
     _add_specials(tokenizer, metadata, symbols, set(roles.values()))
     if adds_bos and "bos_token" in roles:
         bos = roles["bos_token"]
@@ -138,8 +143,11 @@ def _model(
         raise CheckpointError(f"{where}: its vocabulary does not hold together: {error}.") from None
 
 
-def _roles(metadata: Mapping[str, Any], symbols: list[str]) -> dict[str, str]:
+def _roles(metadata: Mapping[str, Any], symbols: list[str], where: Path) -> dict[str, str]:
     ids = {role: metadata.get(f"tokenizer.ggml.{name}_token_id") for role, name in _ROLES.items()}
+    wrong = [number for number in ids.values() if number is not None and number not in range(len(symbols))]
+    if wrong:
+        raise CheckpointError(f"{where}: symbol {wrong[0]} has a role but the vocabulary holds {len(symbols)} symbols.")
     return {f"{role}_token": symbols[number] for role, number in ids.items() if number is not None}
 
 
@@ -147,10 +155,11 @@ def _add_specials(
     tokenizer: library.Tokenizer, metadata: Mapping[str, Any], symbols: list[str], roles: set[str]
 ) -> None:
     types = metadata.get("tokenizer.ggml.token_type")
-    types = [1] * len(symbols) if types is None else types
+    if types is None:  # old files: at least the symbols with a role are known
+        types = [_CONTROL if symbol in roles else _NORMAL for symbol in symbols]
     special, visible = [], []
     for symbol, kind in zip(symbols, types, strict=True):
-        if kind == _CONTROL or (symbol in roles and kind != 1):
+        if kind in (_UNKNOWN, _CONTROL):
             special.append(library.AddedToken(symbol, normalized=False, special=True))
         elif kind == _USER_DEFINED:
             visible.append(library.AddedToken(symbol, normalized=False, special=False))

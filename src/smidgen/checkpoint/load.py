@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
+from smidgen.checkpoint.cache import cached, unknown_name
 from smidgen.checkpoint.directory import LoadedModel, load_directory, resolve_directory
 from smidgen.checkpoint.gguf import load_gguf
-from smidgen.checkpoint.pull import cached, unknown_name
 from smidgen.checkpoint.tensors import refuse_pickle
 from smidgen.errors import CheckpointError
 
