@@ -97,7 +97,7 @@ def prepare(
         shutil.rmtree(finished, ignore_errors=True)  # whatever lies there has no manifest
         staging.rename(finished)
     except OSError as error:
-        raise DataError(f"{folder}: the token shards cannot be written ({error.strerror}). Free some space.") from None
+        raise DataError(f"{folder}: the token shards cannot be written ({error.strerror}). Free space or choose another.") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return TokenShards(finished)
