@@ -24,6 +24,7 @@ from smidgen.checkpoint.hf_config import ReadConfig, is_expressible, read_config
 from smidgen.checkpoint.tensors import PICKLE_SUFFIXES, TensorSource, open_tensors, write_tensors
 from smidgen.checkpoint.weights import expanded_weights, read_model, sharing_holds, unique_weights
 from smidgen.errors import CheckpointError
+from smidgen.models import Model
 from smidgen.models.llama import Llama
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.tokenizers.loading import load_tokenizer
@@ -39,7 +40,7 @@ _OURS = {*_SUMMED, _SUMS, "generation_config.json", "README.md", "chat_template.
 class LoadedModel:
     """A model with what belongs to it."""
 
-    model: nn.Module
+    model: Model
     """Ready for `forward`; on the device and in the dtype asked for."""
     tokenizer: Tokenizer
     """Its text side."""

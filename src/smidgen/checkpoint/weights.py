@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from smidgen.checkpoint.tensors import TensorSource
 from smidgen.errors import CheckpointError
-from smidgen.models import ModelConfig, build_empty
+from smidgen.models import Model, ModelConfig, build_empty
 
 _DERIVED = re.compile(r".*\.rotary_emb\.inv_freq")
 """Stored by old Llama directories, though the config already says it."""
@@ -28,7 +28,7 @@ def expanded_weights(model: nn.Module) -> dict[str, Tensor]:
 
 def read_model(
     config: ModelConfig, source: TensorSource, dtype: torch.dtype | None, device: torch.device | str
-) -> nn.Module:
+) -> Model:
     """Build the model of a config and fill it from a file; `dtype` None keeps the dtype of the stored embedding.
 
     A parameter that several names share is taken from the first of them in the file. Raises CheckpointError naming

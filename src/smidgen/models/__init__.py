@@ -13,6 +13,9 @@ from smidgen.models.state import DecodeState
 ModelConfig = LlamaConfig
 """The union of model families, told apart by `type`; one member so far."""
 
+Model = Llama
+"""The union of model classes, as `ModelConfig` is of their configs."""
+
 MODELS = {"llama": Llama}
 
 
@@ -56,7 +59,7 @@ class LanguageModel(Protocol):
         ...
 
 
-def build_model(config: ModelConfig, seed: int = 0, device: torch.device | str = "cpu") -> nn.Module:
+def build_model(config: ModelConfig, seed: int = 0, device: torch.device | str = "cpu") -> Model:
     """Make a model with freshly drawn fp32 weights; the draw depends on the seed alone, not on the device."""
     model = build_empty(config)
     model.to_empty(device="cpu")
@@ -64,7 +67,7 @@ def build_model(config: ModelConfig, seed: int = 0, device: torch.device | str =
     return model.to(device)
 
 
-def build_empty(config: ModelConfig) -> nn.Module:
+def build_empty(config: ModelConfig) -> Model:
     """Make a model on the meta device, for loading weights into or for counting."""
     with torch.device("meta"):
         return MODELS[config.type](config)

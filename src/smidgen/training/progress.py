@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
+from smidgen.models import Model
 
 
 @dataclass
 class Progress:
     """The state of a run between two steps."""
 
-    model: nn.Module
+    model: Model
     """The model being trained (its live weights, not the average)."""
     step: int = 0
     """Optimizer steps done."""
