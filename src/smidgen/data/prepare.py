@@ -97,7 +97,8 @@ def prepare(
         shutil.rmtree(finished, ignore_errors=True)  # whatever lies there has no manifest
         staging.rename(finished)
     except OSError as error:
-        raise DataError(f"{folder}: the token shards cannot be written ({error.strerror}). Free space or choose another.") from None
+        reason = error.strerror or str(error)
+        raise DataError(f"{folder}: the token shards cannot be written ({reason}). Free some space there.") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return TokenShards(finished)
