@@ -81,8 +81,9 @@ class RowMemory:
     def swap(self, first: int, second: int) -> None:
         """Exchange two rows."""
         self.state.swap_rows(first, second)
-        for kept in (self.owners, self._last_used):
-            kept[first], kept[second] = kept[second], kept[first]
+        self.owners[first], self.owners[second] = self.owners[second], self.owners[first]
+        used = self._last_used
+        used[first], used[second] = used[second], used[first]
 
     def touch(self, row: int) -> None:
         """Mark a row as the most recently used."""
