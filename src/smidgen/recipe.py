@@ -11,9 +11,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from smidgen.config import Config, load_config, validate_config
+from smidgen.data.corpus import ReadConfig
+from smidgen.data.prepare import PrepareConfig
+from smidgen.data.village.corpus import VillageConfig
 from smidgen.errors import ConfigError
 from smidgen.models import ModelConfig
 from smidgen.models.llama import LlamaConfig
+from smidgen.tokenizers.bpe import BpeConfig
+from smidgen.tokenizers.bytes import ByteConfig
 from smidgen.training.config import TrainConfig
 
 
@@ -23,42 +28,26 @@ class TextData(Config):
     type: Literal["text"] = "text"
     path: Path
     """File or folder of txt, md, jsonl, json, csv or parquet, plain or packed."""
-    text_field: str = "text"
-    """Field or column that holds the text of a record."""
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.01
-    """Share of the documents, chosen by their hash, that is never trained on."""
-    max_symbols: Annotated[int, Field(ge=1)] | None = None
-    """Prepare an evenly spread sample of about this many symbols; None: everything."""
+    read: ReadConfig = ReadConfig()
+    """Which field of a record is its text."""
+    prepare: PrepareConfig = PrepareConfig()
+    """How much of it is taken, and how much validates."""
 
 
 class VillageData(Config):
-    """Stories of the embedded village, told on demand."""
+    """Stories and questions of the embedded village, told on demand."""
 
     type: Literal["village"] = "village"
-    max_symbols: Annotated[int, Field(ge=1)] = 20_000_000
-    """About how many symbols of stories and questions are told."""
+    text_bytes: Annotated[int, Field(ge=10_000)] = 40_000_000
+    """Bytes of text to tell."""
+    world: VillageConfig = VillageConfig()
+    """Which village, and what is told of it."""
+    prepare: PrepareConfig = PrepareConfig()
+    """How much of it validates."""
 
 
 DataConfig = Annotated[TextData | VillageData, Field(discriminator="type")]
-
-
-class BPEConfig(Config):
-    """Byte-level BPE trained on the run's own text."""
-
-    type: Literal["bpe"] = "bpe"
-    vocab_size: Annotated[int, Field(ge=264)] = 4096
-    """Symbols: 256 bytes, 8 specials, the rest learned."""
-
-
-class BytesConfig(Config):
-    """Every byte a symbol: nothing to train, any language alike."""
-
-    type: Literal["bytes"] = "bytes"
-    vocab_size: Literal[264] = 264
-    """256 bytes and 8 specials."""
-
-
-TokenizerConfig = Annotated[BPEConfig | BytesConfig, Field(discriminator="type")]
+TokenizerConfig = Annotated[BpeConfig | ByteConfig, Field(discriminator="type")]
 
 
 class Recipe(Config):
@@ -72,7 +61,7 @@ class Recipe(Config):
     """A model to go on from: a run, a model directory, a .gguf file or a pulled name. None: fresh weights."""
     data: DataConfig = VillageData()
     """What is read."""
-    tokenizer: TokenizerConfig = BPEConfig()
+    tokenizer: TokenizerConfig = BpeConfig()
     """What a symbol is; with `start_from`, that model's own tokenizer is used instead."""
     model: ModelConfig = LlamaConfig()
     """What is trained; with `start_from`, the shape of that model."""

@@ -3,8 +3,9 @@
     runs/NAME/
       recipe.toml      what was asked, every key resolved       metrics.jsonl   one record per line, as it happens
       resolved.json    as run: versions, hardware, data hash    metrics.json    the final figures
-      samples.jsonl    texts the model wrote on the way         report.html     all of it, to look at
+      samples.jsonl    texts the finished model wrote           report.html     all of it, to look at
       checkpoints/     to resume from                           model/          to use, copy and publish
+      tokenizer/       text to symbols                          data/           the text as symbols; may be deleted
 
 This room knows files, not tensors: it never imports torch, and it gives no meaning to what it stores.
 """
@@ -19,7 +20,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -42,6 +43,8 @@ class RunDirectory:
         self.report = self.path / "report.html"
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
+        self.tokenizer = self.path / "tokenizer"
+        self.data = self.path / "data"
         self.lock_file = self.path / ".lock"
 
     @property
@@ -53,6 +56,11 @@ class RunDirectory:
     def is_finished(self) -> bool:
         """Whether the run here came to its end: the final figures are the last thing written."""
         return self.final_metrics.is_file()
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the text is there as symbols, with the tokenizer that made them."""
+        return self.tokenizer.is_dir() and any(self.data.glob("*/manifest.json"))
 
     def create(self) -> None:
         """Make the directory and prove that it can be written. Raises RunError if not, leaving nothing behind."""
@@ -94,6 +102,22 @@ class RunDirectory:
                 shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
             yield
 
+    def discard_parts(self) -> None:
+        """Remove what an attempt that never began left of its preparation."""
+        for made in (self.tokenizer, self.data):
+            shutil.rmtree(made, ignore_errors=True)
+        self.resolved.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove all that an attempt left which did not come as far as its recipe; whatever else lies here stays."""
+        if self.is_started:
+            return
+        with contextlib.suppress(OSError):
+            self.discard_parts()
+            self.lock_file.unlink(missing_ok=True)
+            self.path.rmdir()
+            self.path.parent.rmdir()
+
     def write_resolved(self, facts: Mapping[str, Any]) -> None:
         """Write how the recipe is really being run: versions, code, and what the caller knows of data and hardware."""
         record = {"versions": describe_versions(), "git_commit": describe_commit(), **facts}
@@ -102,6 +126,10 @@ class RunDirectory:
     def read_resolved(self) -> dict[str, Any]:
         """Return what `write_resolved` wrote, or an empty mapping if the run never came that far."""
         return _read_json(self.resolved) if self.resolved.exists() else {}
+
+    def write_samples(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Write what the finished model wrote; samples on the way stand in the metrics log."""
+        atomic_write(self.samples, "".join(_line(record) for record in records))
 
     def write_final_metrics(self, figures: Mapping[str, Any]) -> None:
         """Write the final figures: the sign that the run is finished, so it comes last."""

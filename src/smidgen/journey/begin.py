@@ -1,0 +1,174 @@
+"""The first half of the journey: settle the request, prepare the text, make the model. Writes the run's first files.
+
+A run is begun when its recipe stands; whatever fails before leaves nothing behind.
+"""
+
+import datetime
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from smidgen.checkpoint import load_model
+from smidgen.errors import RunError
+from smidgen.journey.clock import Clock
+from smidgen.journey.material import Material, make_material, open_material, open_source
+from smidgen.journey.request import Request, Settled, settle
+from smidgen.journey.screen import Screen
+from smidgen.models import Model, build_model
+from smidgen.models.stats import count_parameters, flops_per_symbol, kv_bytes_per_symbol
+from smidgen.planning.machine import MachineFacts, seconds_per_step
+from smidgen.planning.measure import measure_machine, remembered_machine
+from smidgen.planning.render import render_plan
+from smidgen.planning.units import format_bytes
+from smidgen.recipe import Recipe, VillageData, format_recipe, load_recipe
+from smidgen.runs import RunDirectory, atomic_write
+from smidgen.runtime import Runtime, describe_hardware
+from smidgen.training.config import TimeBudget
+
+_QUICK_SHARE = 0.02
+"""Share of the training time spent on measuring held-out text on the way."""
+_QUICK_SYMBOLS = (4_096, 262_144)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that is ready to be trained."""
+
+    run: RunDirectory
+    recipe: Recipe
+    material: Material
+    model: Model
+    resolved: dict[str, Any]
+    """What resolved.json says."""
+
+    @property
+    def training_seconds(self) -> float | None:
+        """Seconds of training of a run that was given a whole time; None: the recipe's budget says it all."""
+        return self.resolved["training_seconds"]
+
+
+def begin(request: Request, runtime: Runtime, screen: Screen, clock: Clock, held: ExitStack) -> Begun | RunDirectory:
+    """Prepare a run, or open the one that goes on; one that is finished is only returned. The lock goes to `held`."""
+    settled = settle(request, lambda: measure_machine(runtime))
+    run = settled.run
+    if run.is_finished:
+        return run
+    held.enter_context(run.lock())
+    if run.is_started:
+        screen.say(f"Going on with {run.path}.")
+        return open_begun(run, screen)
+    if settled.plan is not None:
+        screen.say(render_plan(settled.plan))
+    try:
+        return _start(request, settled, runtime, screen, clock)
+    except BaseException:  # whatever it was, Ctrl-C included: a run that never began must leave nothing
+        run.discard()
+        raise
+
+
+def join(begun: Begun | RunDirectory | None, runtime: Runtime, screen: Screen) -> Begun | RunDirectory:
+    """Give every process what the first one began; the others wait here while it prepares."""
+    if begun is not None:
+        told = [str(begun.path if isinstance(begun, RunDirectory) else begun.run.path)]
+    else:
+        told = [""]
+    if runtime.world > 1:
+        dist.broadcast_object_list(told, src=0)
+    if begun is not None:
+        return begun
+    run = RunDirectory(told[0])
+    return run if run.is_finished else open_begun(run, screen)
+
+
+def open_begun(run: RunDirectory, screen: Screen) -> Begun:
+    """Open a run that was begun. Raises RunError if its text is gone and cannot be had again."""
+    recipe, resolved = load_recipe(run.recipe), run.read_resolved()
+    if run.has_data:
+        material = open_material(run)
+    else:
+        source = open_source(recipe)
+        if source.fingerprint != resolved["data"]["hash"]:
+            raise RunError(f"{run.path}: its text has changed since it began. Start anew with another --name.")
+        material = make_material(recipe, source, run, screen, None)
+    return Begun(run, recipe, material, _make_model(recipe), resolved)
+
+
+def _start(request: Request, settled: Settled, runtime: Runtime, screen: Screen, clock: Clock) -> Begun:
+    """Make everything a run needs, and write its recipe last."""
+    run, recipe = settled.run, settled.recipe
+    run.discard_parts()
+    source = open_source(recipe)
+    start = settled.start or (load_model(recipe.start_from, dtype=torch.float32) if recipe.start_from else None)
+    screen.say(f"Preparing {_source_name(recipe)} ...")
+    material = make_material(recipe, source, run, screen, start.tokenizer if start else None)
+    model = start.model if start else _make_model(recipe)
+    _check_vocabulary(material, model)
+    seconds = None if clock.total_seconds is None else clock.training_seconds()
+    facts = _facts(request, settled, material, runtime, seconds)
+    run.write_resolved(facts)
+    atomic_write(
+        run.recipe, format_recipe(recipe, f"What {run.path.name} was trained by. Change a copy, not this file.")
+    )
+    return Begun(run, recipe, material, model, run.read_resolved())
+
+
+def _make_model(recipe: Recipe) -> Model:
+    if recipe.start_from is not None:
+        return load_model(recipe.start_from, dtype=torch.float32).model
+    return build_model(recipe.model, recipe.seed)
+
+
+def _check_vocabulary(material: Material, model: Model) -> None:
+    found, known = material.tokenizer.vocab_size, model.config.vocab_size
+    if found > known:
+        raise RunError(f"the tokenizer has {found} symbols, the model knows {known}. Give both the same number.")
+
+
+def _source_name(recipe: Recipe) -> str:
+    data = recipe.data
+    if isinstance(data, VillageData):
+        return f"{format_bytes(data.text_bytes)} of the village"
+    return str(data.path)
+
+
+def _facts(
+    request: Request, settled: Settled, material: Material, runtime: Runtime, training_seconds: float | None
+) -> dict[str, Any]:
+    """Return what resolved.json is to say of a run that begins."""
+    recipe, plan = settled.recipe, settled.plan
+    machine = remembered_machine(runtime)
+    budget = recipe.train.budget
+    seconds = training_seconds or (budget.seconds if isinstance(budget, TimeBudget) else None)
+    return {
+        "name": recipe.name,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "asked": request.identity(),
+        "training_seconds": training_seconds,
+        "validation_symbols": _quick_symbols(recipe, machine, seconds),
+        "peak_flops": machine.matmul_flops if machine else None,
+        "recipe": recipe.model_dump(mode="json"),
+        "plan": plan.as_dict() if plan else None,
+        "data": material.facts(),
+        "model": {
+            "parameters": count_parameters(recipe.model).total,
+            "flops_per_symbol": flops_per_symbol(recipe.model, recipe.train.seq_len, training=True).total,
+            "kv_bytes_per_symbol": kv_bytes_per_symbol(recipe.model),
+        },
+        "hardware": describe_hardware(),
+        "processes": runtime.world,
+    }
+
+
+def _quick_symbols(recipe: Recipe, machine: MachineFacts | None, seconds: float | None) -> int:
+    """Return how many held-out symbols are scored each time on the way; settled once: one curve, one measure."""
+    least, most = _QUICK_SYMBOLS
+    if machine is None or seconds is None:
+        return 4 * least
+    train = recipe.train
+    rows = min(16, train.batch_tokens // train.seq_len)
+    step = seconds_per_step(recipe.model, machine, train.batch_tokens, train.seq_len, rows, compiled=False)
+    forward = 3 * train.batch_tokens / step  # a backward costs two forwards
+    return round(min(max(_QUICK_SHARE * seconds / train.evaluations * forward, least), most))

@@ -1,0 +1,193 @@
+"""What a run reads: its tokenizer, trained or taken over, and its text as token shards; made once."""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smidgen.data.corpus import Corpus
+from smidgen.data.documents import Document
+from smidgen.data.passages import cut_text
+from smidgen.data.prepare import prepare
+from smidgen.data.shards import TokenShards
+from smidgen.data.village.corpus import documents as tell_documents
+from smidgen.errors import RunError
+from smidgen.journey.screen import Screen
+from smidgen.recipe import Recipe, VillageData
+from smidgen.runs import RunDirectory
+from smidgen.tokenizers.base import Tokenizer
+from smidgen.tokenizers.bpe import BpeConfig, train_bpe
+from smidgen.tokenizers.bytes import ByteTokenizer
+from smidgen.tokenizers.loading import load_tokenizer
+
+_SAMPLE_CHARACTERS = 1 << 16
+_VILLAGE_SAMPLE_BYTES = 3_000_000
+"""Merges are settled early in a world of few thousand words, and telling more would cost a second per megabyte."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Documents, to be read as often as needed, and what is known of them before."""
+
+    documents: Iterable[Document]
+    fingerprint: str
+    """Decides whether shards made earlier are these documents."""
+    text_bytes: int
+    """About how many bytes of text there are."""
+    is_village: bool = False
+
+    def notes(self) -> list[str]:
+        """Return what was passed over in the latest reading."""
+        return self.documents.notes() if isinstance(self.documents, Corpus) else []
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run reads."""
+
+    tokenizer: Tokenizer
+    shards: TokenShards
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the report tells of the data."""
+        manifest, train = self.shards.manifest, self.shards.train
+        return {
+            "documents": manifest.documents_read,
+            "bytes": manifest.text_bytes_read,
+            "duplicates": manifest.duplicates,
+            "train_documents": len(train.lengths),
+            "train_bytes": train.text_bytes,
+            "train_symbols": train.symbols,
+            "validation_documents": len(self.shards.validation.lengths),
+            "validation_bytes": self.shards.validation.text_bytes,
+            "bytes_per_symbol": round(train.text_bytes / max(1, train.symbols), 4),
+            "hash": manifest.source,
+            "tokenizer": manifest.tokenizer,
+        }
+
+    def validation_documents(self, max_symbols: int) -> list[list[int]]:
+        """Return held-out documents spread evenly over the split, of about so many symbols together, one at least.
+
+        What is longer than its share is cut at the end, so that one book does not stand for everything.
+        """
+        side = self.shards.validation
+        documents = len(side.lengths)
+        wanted = max(1, round(documents * min(1.0, max_symbols / max(1, side.symbols))))
+        longest = max(2, max_symbols // wanted) if wanted < documents else max(2, max_symbols)
+        chosen, left = [], max_symbols
+        for index in range(wanted):
+            at = index * documents // wanted
+            ids = side.read(int(side.starts[at]) + 1, int(side.lengths[at]) - 2)[: min(longest, max(2, left))].tolist()
+            chosen.append(ids)
+            left -= len(ids)
+        return chosen
+
+    def training_texts(self) -> Iterator[str]:
+        """Yield the training documents as text."""
+        for ids in self.shards.train.documents():
+            yield self.tokenizer.decode(ids)
+
+
+def open_source(recipe: Recipe) -> Source:
+    """Return the documents a recipe reads. Raises DataError if there are none to be read."""
+    data = recipe.data
+    if isinstance(data, VillageData):
+        told = _Told(data)
+        return Source(
+            told, f"village {data.world.model_dump_json()} {data.text_bytes}", data.text_bytes, is_village=True
+        )
+    corpus = Corpus(data.path, data.read)
+    return Source(corpus, corpus.fingerprint(), corpus.estimate_text_bytes())
+
+
+def make_material(
+    recipe: Recipe, source: Source, run: RunDirectory, screen: Screen, given: Tokenizer | None
+) -> Material:
+    """Make tokenizer and shards of a run, or open those it has; `given` is the tokenizer of a model to go on from."""
+    if not run.tokenizer.is_dir():
+        tokenizer = given or _make_tokenizer(recipe, source, screen)
+        _save_tokenizer(tokenizer, run.tokenizer)
+    tokenizer = load_tokenizer(run.tokenizer)
+    is_sample = not source.is_village and recipe.data.prepare.max_symbols is not None
+    shards = prepare(
+        source.documents,
+        tokenizer,
+        run.data,
+        source.fingerprint,
+        recipe.data.prepare,
+        total_bytes=source.text_bytes if is_sample or not source.is_village else None,
+    )
+    for note in [*source.notes(), *shards.manifest.notes]:
+        screen.say(note)
+    return Material(tokenizer, shards)
+
+
+def open_material(run: RunDirectory) -> Material:
+    """Open what an earlier process of this run made. Raises RunError if there is nothing."""
+    made = sorted(path.parent for path in run.data.glob("*/manifest.json"))
+    if not made or not run.tokenizer.is_dir():
+        raise RunError(
+            f"{run.path}: its prepared text is gone. Go on with the run to make it again: smidgen train {run.path}"
+        )
+    return Material(load_tokenizer(run.tokenizer), TokenShards(made[-1]))
+
+
+@dataclass(frozen=True)
+class _Told:
+    """The village's documents, told anew at every reading."""
+
+    data: VillageData
+
+    def __iter__(self) -> Iterator[Document]:
+        return tell_documents(self.data.world, "train", n_bytes=self.data.text_bytes)
+
+
+def _make_tokenizer(recipe: Recipe, source: Source, screen: Screen) -> Tokenizer:
+    config = recipe.tokenizer
+    if not isinstance(config, BpeConfig):
+        return ByteTokenizer()
+    wanted = _VILLAGE_SAMPLE_BYTES if source.is_village else config.sample_bytes
+    texts = _first_texts(source.documents, wanted) if source.is_village else _sample_texts(source, wanted)
+    tokenizer, notes = train_bpe(texts, config)
+    for note in notes:
+        screen.say(note)
+    return tokenizer
+
+
+def _sample_texts(source: Source, wanted_bytes: int) -> Iterator[str]:
+    """Yield pieces of text spread evenly over everything, of about so many bytes together."""
+    keep, offered = min(1.0, wanted_bytes / max(1, source.text_bytes)), 0.0
+    for text in _texts(source.documents):
+        for piece in cut_text(text, _SAMPLE_CHARACTERS):
+            before, offered = offered, offered + keep * len(piece) / _SAMPLE_CHARACTERS
+            if keep == 1.0 or int(before) != int(offered):
+                yield piece
+
+
+def _first_texts(documents: Iterable[Document], wanted_bytes: int) -> Iterator[str]:
+    taken = 0
+    for text in _texts(documents):
+        yield text
+        taken += len(text)
+        if taken >= wanted_bytes:
+            return
+
+
+def _texts(documents: Iterable[Document]) -> Iterator[str]:
+    for document in documents:
+        yield from [message.content for message in document.messages] or [document.text]
+
+
+def _save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
+    staging = directory.with_name(f".{directory.name}.{os.getpid()}.part")
+    try:
+        staging.mkdir(parents=True)
+        tokenizer.save(staging)
+        staging.rename(directory)
+    except OSError as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise RunError(
+            f"{directory}: cannot be written ({error.strerror}). Free some space, or choose --out."
+        ) from None

@@ -1,0 +1,80 @@
+"""The command line answers quickly, fails in one line with exit code 2, and shows a traceback only when asked."""
+
+import ast
+import importlib
+import subprocess
+import sys
+
+import click
+import pytest
+
+from conftest import REPOSITORY, Smidgen
+from smidgen.cli import VERBS, overview
+
+
+def test_help_does_not_wait_for_what_it_does_not_need():
+    """`smidgen --help` in 0.3 s: measured by what is imported, since clocks on shared machines lie."""
+    heavy = ("torch", "pydantic", "rich", "numpy", "tokenizers", "jinja2")
+    code = f"""
+import sys
+sys.argv = ["smidgen", "--help"]
+from smidgen.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+assert not (loaded := [name for name in {heavy} if name in sys.modules]), loaded
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_command_with_help(verb: str):
+    command = importlib.import_module(f"smidgen.commands.{verb}").command
+    assert isinstance(command, click.Command)
+    assert command.help
+    assert verb in overview()
+    for parameter in command.params:
+        assert isinstance(parameter, click.Argument) or parameter.help, f"{verb} {parameter.name} has no help"
+
+
+def test_verbs_bring_in_heavy_rooms_only_when_they_run():
+    heavy = ("torch", "pydantic", "rich", "smidgen.models", "smidgen.recipe", "smidgen.journey")
+    for path in (REPOSITORY / "src/smidgen/commands").glob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not [name for name in names if name.startswith(heavy)], path
+
+
+def test_the_version_is_told(smidgen: Smidgen):
+    assert smidgen("--version").stdout.startswith("smidgen 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "Did you mean 'train'?"),
+        (["train", "--sise", "10M"], "--size"),
+        (["plan", "missing_folder"], "missing_folder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(smidgen: Smidgen, arguments: list[str], message: str):
+    result = smidgen(*arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) <= 2
+    assert not result.stdout
+
+
+def test_a_traceback_comes_when_asked_for(smidgen: Smidgen):
+    assert "Traceback" in smidgen("trian", SMIDGEN_DEBUG="1").stderr
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = f"{sys.executable} -m smidgen --help | head -1"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=REPOSITORY / "src")
+    assert result.stdout.startswith("Usage: smidgen")
+    assert not result.stderr
