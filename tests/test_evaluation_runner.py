@@ -54,20 +54,20 @@ def llama() -> nn.Module:
 def taught() -> nn.Module:
     """A model that has learnt the six answers by heart; the last one in capitals."""
     model, tokenizer, task = llama(), ByteTokenizer(), Colours()
-    ids, targets = torch.zeros(6, 95, dtype=torch.long), torch.full((6, 95), -100)
+    ids, targets = torch.zeros(6, 64, dtype=torch.long), torch.full((6, 64), -100)
     for index, example in enumerate(task.examples()):
         answer = "PINK!" if index == 5 else example.answer
         opening = encode_chat(tokenizer, task.prompt(example), add_generation_prompt=True)
         row = torch.tensor([*opening, *tokenizer.encode(answer), tokenizer.special_id("<|im_end|>")])
         ids[index, : len(row) - 1] = row[:-1]
         targets[index, len(opening) - 1 : len(row) - 1] = row[len(opening) :]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(80):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    loss = torch.tensor(9.0)
+    while loss > 0.02:
         loss = nn.functional.cross_entropy(model(ids).transpose(1, 2), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss < 0.02
     return model.eval()
 
 
