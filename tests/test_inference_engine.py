@@ -117,12 +117,12 @@ def test_alternatives_are_the_likeliest_symbols():
 
 def test_memory_grows_to_max_len_and_the_answer_ends_there():
     model = make("grouped")
-    engine = Engine(model, max_rows=2, max_len=700)
+    engine = Engine(model, max_rows=2, max_len=400)
     params = SamplingParams(max_symbols=1000, stop_ids=frozenset())
-    short, long = engine.generate([[1, 2, 3], list(range(200)) * 3], params)
+    short, long = engine.generate([[1, 2, 3], list(range(100)) * 3], params)
     assert (short.done, long.done) == ("full", "full")
-    assert (len(short.ids), len(long.ids)) == (700, 700)
-    assert Engine(model, max_len=700).generate([[1, 2, 3]], params)[0].symbols == short.symbols
+    assert (len(short.ids), len(long.ids)) == (400, 400)
+    assert Engine(model, max_len=400).generate([[1, 2, 3]], params)[0].symbols == short.symbols
 
 
 def test_rows_are_used_again_by_prompts_that_begin_alike():
@@ -191,3 +191,18 @@ def test_overlong_and_impossible_prompts_get_one_clear_line():
     cutting = Engine(model, max_len=16, overlong="truncate")
     sequence = cutting.add(list(range(20)), SamplingParams(max_symbols=4))
     assert (sequence.prompt, cutting.truncated_prompts) == (list(range(8, 20)), 1)
+
+
+def test_preparing_leaves_the_model_alone_and_keeps_sharing():
+    model = make("shared layers")
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    prepared = prepare_for_decoding(model, torch.bfloat16)
+    blocks = prepared.model.layers
+    assert blocks[0] is blocks[1]
+    assert blocks[1] is not blocks[2]
+    shared = prepare_for_decoding(make("shared mlps")).model.layers
+    assert shared[0].mlp is shared[2].mlp
+    kept = {weight.data_ptr() for weight in prepared.parameters()}
+    assert not kept & {weight.data_ptr() for weight in model.parameters()}
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+    assert not any(weight.requires_grad for weight in prepared.parameters())
