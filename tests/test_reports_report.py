@@ -149,6 +149,13 @@ def test_odd_records_are_borne(tmp_path: Path) -> None:
     assert "odd › deep" in page.text
 
 
+def test_what_an_untrained_model_writes_can_be_shown(tmp_path: Path) -> None:
+    path = write_synthetic_run(tmp_path / "run")
+    text = "a\x00b\x1bc\x85d\udc80e\nf"
+    (path / "samples.jsonl").write_text(json.dumps({"step": 1, "prompt": "", "text": text}) + "\n")
+    assert "a␀b␛c\ufffdd\ufffde\nf" in Page(write_report(path).read_text()).text
+
+
 def test_no_run_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="holds no run"):
         write_report(tmp_path)

@@ -148,7 +148,7 @@ def _judge_recital(ours: Overlap, usual: Overlap, samples: Sequence[str]) -> Fin
     limit = max(_RECITED_CHARACTERS, 2 * (reference or 0))
     verdict: Verdict = "bad" if length >= limit else "watch" if length >= limit / 2 else "good"
     opening = {"good": "Writes its own text", "watch": "Quotes in places", "bad": "Recites its training text"}[verdict]
-    reason = f"{opening}: the longest passage shared verbatim with it has {length} characters{_beside(reference, 'd')}."
+    reason = f"{opening}: {length} characters are the longest passage shared verbatim with it{_beside(reference, 'd')}."
     return Finding(name, verdict, length, reference, "characters", reason, ours.passage[:400])
 
 

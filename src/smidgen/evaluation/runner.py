@@ -67,8 +67,9 @@ class TaskResult:
     chance: float
     """Mean over the examples of the chance a guess among plausible candidates has."""
     majority: float
-    """Strict score of always giving the most frequent right answer of each kind, counted on these very examples."""
+    """Strict score of always giving the most frequent right answer of each kind, counted on the other examples."""
     kinds: tuple[KindResult, ...]
+    """The kinds with most examples first."""
     options: SamplingParams
     seconds: float
 
@@ -163,7 +164,7 @@ def _sum_up(task: Task, items: Sequence[Item], options: SamplingParams, seconds:
             chance=_mean([item.example.chance for item in group]),
             majority=_mean(majorities[kind]),
         )
-        for kind, group in sorted(by_kind.items())
+        for kind, group in sorted(by_kind.items(), key=lambda pair: (-len(pair[1]), pair[0]))
     ]
     return TaskResult(
         name=task.name,
@@ -180,9 +181,19 @@ def _sum_up(task: Task, items: Sequence[Item], options: SamplingParams, seconds:
 
 
 def _majority_grades(task: Task, group: Sequence[Item]) -> list[float]:
-    """Grade the most frequent right answer on every item; it has seen the test, so it can only be too good."""
-    answer, _ = Counter(item.example.answer for item in group).most_common(1)[0]
-    return [task.grade(item.example, answer).strict for item in group]
+    """Grade on every item the most frequent right answer of the other items of its kind; alone in it, it has none.
+
+    Counting the item itself flatters kinds with few items: 16.4% on 500 village questions, where the most frequent
+    answers of the training side score 6.6% and those of the other items 5.4%.
+    """
+    counts = Counter(item.example.answer for item in group)
+    grades = []
+    for item in group:
+        counts[item.example.answer] -= 1
+        answer, times = counts.most_common(1)[0]
+        counts[item.example.answer] += 1
+        grades.append(task.grade(item.example, answer).strict if times else 0.0)
+    return grades
 
 
 def _mean(values: Sequence[float]) -> float:

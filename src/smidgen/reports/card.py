@@ -9,7 +9,7 @@ from pathlib import Path
 
 from smidgen.reports import views
 from smidgen.reports.quantities import count, duration, number, share, size
-from smidgen.reports.records import Record, RunRecord, as_rows, as_table, read_run
+from smidgen.reports.records import Record, RunRecord, as_rows, as_table, read_run, show_controls
 
 _LIMITS = """\
 A model of this size knows what its training text repeats often and little else. It states falsehoods fluently, has no
@@ -19,7 +19,7 @@ relying on it."""
 
 def write_card(path: Path) -> str:
     """Return the model card of a run, finished or not. Raises RunError if there is no run."""
-    return render_card(read_run(path))
+    return show_controls(render_card(read_run(path)))
 
 
 def render_card(run: RunRecord) -> str:
@@ -182,4 +182,5 @@ def _table(title: str, rows: list[tuple[str, str]]) -> str:
 
 
 def _plain_cell(value: object) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    text = str(value).replace("|", "\\|").replace("\n", " ")
+    return text if len(text) <= 120 else f"{text[:110]} …"

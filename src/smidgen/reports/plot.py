@@ -135,7 +135,8 @@ def _axes(frame: _Frame, plot: Plot) -> list[str]:
         y = frame.y(tick)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{_LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{name}</text>')
-    for tick, name in _named(nice_ticks(*frame.x_range, wanted=6 if frame.width > 600 else 4)):
+    steps = [tick for tick in nice_ticks(*frame.x_range, wanted=6 if frame.width > 600 else 4) if tick == round(tick)]
+    for tick, name in _named(steps):
         x = frame.x(tick)
         parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}"/>')
         parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{name}</text>')

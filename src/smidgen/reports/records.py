@@ -12,6 +12,9 @@ from smidgen.runs import RunDirectory, read_records
 Record = Mapping[str, Any]
 Points = list[tuple[float, float]]
 
+_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
+_PICTURES |= dict.fromkeys([*range(0x80, 0xA0), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF], 0xFFFD)
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -98,3 +101,8 @@ def plain(value: Any) -> str:
     if value is None:
         return "–"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def show_controls(text: str) -> str:
+    """Replace control characters, which an untrained model writes and pages may not hold, by their pictures."""
+    return text.translate(_PICTURES)

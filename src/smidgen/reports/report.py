@@ -12,7 +12,7 @@ from markupsafe import Markup
 from smidgen.reports import views
 from smidgen.reports.curves import draw_curves
 from smidgen.reports.quantities import number, share
-from smidgen.reports.records import RunRecord, as_rows, plain, read_run
+from smidgen.reports.records import RunRecord, as_rows, plain, read_run, show_controls
 from smidgen.runs import RunDirectory, atomic_write
 
 _HERE = Path(__file__).parent
@@ -25,7 +25,7 @@ def write_report(path: Path) -> Path:
     Raises RunError if there is no run, or the page cannot be written.
     """
     report = RunDirectory(path).report
-    atomic_write(report, render_report(read_run(path)))
+    atomic_write(report, show_controls(render_report(read_run(path))))
     return report
 
 
