@@ -149,6 +149,15 @@ def test_odd_records_are_borne(tmp_path: Path) -> None:
     assert "odd › deep" in page.text
 
 
+def test_a_step_sampled_twice_shows_the_later_text(tmp_path: Path) -> None:
+    path = write_synthetic_run(tmp_path / "run", steps=4)
+    again = {"step": 4, "prompt": "Once upon a time", "text": " the file that ships wrote this."}
+    (path / "samples.jsonl").write_text(json.dumps(again) + "\n")
+    page = Page(write_report(path).read_text())
+    assert page.text.count("step 4") == 2
+    assert "the file that ships wrote this" in page.text
+
+
 def test_what_an_untrained_model_writes_can_be_shown(tmp_path: Path) -> None:
     path = write_synthetic_run(tmp_path / "run")
     text = "a\x00b\x1bc\x85d\udc80e\nf"
@@ -178,7 +187,7 @@ def test_a_plot_stays_in_its_frame_and_says_what_lies_beyond() -> None:
 
 def test_smoothing_and_thinning_keep_ends_and_means() -> None:
     line = [(float(i), 2.0 * i) for i in range(1001)]
-    assert [y for _, y in smooth_points(line)] == pytest.approx([y for _, y in line])
+    assert [y for _, y in smooth_points(line)][:980] == pytest.approx([y for _, y in line][:980])
     thin = thin_points(line, 100)
     assert len(thin) == 100
     assert sum(y for _, y in thin) / 100 == pytest.approx(1000, rel=0.01)

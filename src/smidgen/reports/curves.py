@@ -95,7 +95,7 @@ def _ends(train: Points, validation: Points, unit: str) -> str:
     if validation:
         told.append(f"{number(validation[-1][1], 4)} {unit} on held-out text")
     if train:
-        # The last logged step is one noisy batch; the last 3% of them are the level reached.
-        last = [y for _, y in train[-max(1, len(train) // 33) :]]
+        # The last logged step is one noisy batch; the last 3% of them, or ten, are the level reached.
+        last = [y for _, y in train[-max(10, len(train) // 33) :]]
         told.append(f"{number(sum(last) / len(last), 4)} in training")
     return f"At the end {', '.join(told)}." if told else ""

@@ -226,11 +226,14 @@ def thin_points(points: Points, most: int = _MOST_POINTS) -> Points:
 
 
 def smooth_points(points: Points) -> Points:
-    """Average each point with its neighbours, 3% of the line; fewer at the ends, so that they do not bend."""
-    reach = max(1, round(0.015 * len(points)))
+    """Average each point with its neighbours, 3% of the line but at least 7.
+
+    Fewer at the start, where a loss falls steeply and a lopsided mean would lie beside it; at the end, what is there.
+    """
+    reach = max(3, round(0.015 * len(points)))
     smooth = []
     for i, (x, _) in enumerate(points):
-        near = min(reach, i, len(points) - 1 - i)
+        near = min(reach, i)
         window = points[i - near : i + near + 1]
         smooth.append((x, sum(y for _, y in window) / len(window)))
     return smooth
