@@ -81,7 +81,8 @@ def grammar() -> dict[str, tuple[Production, ...]]:
             title = f"event.{section}" if name == "events.txt" else section
             if title in table:
                 raise DataError(f"village grammar: section {title!r} of {name} exists already.")
-            table[title] = tuple(compile_production(entry) for entry in entries)
+            compiled = [compile_production(entry) for entry in entries]
+            table[title] = tuple(sorted(compiled, key=_richness))
     for title, productions in list(table.items()):
         for reference in _references(productions):
             base = reference.removesuffix(".cap")
@@ -90,6 +91,11 @@ def grammar() -> dict[str, tuple[Production, ...]]:
             if base != reference:
                 table[reference] = ((Ref(base),),)
     return table
+
+
+def _richness(parts: tuple[Any, ...]) -> int:
+    """Count the slots that draw words; a section lists its plainest production first."""
+    return sum(_richness(p) if isinstance(p, tuple) else isinstance(p, Ref) for p in parts)
 
 
 def _references(parts: tuple) -> set[str]:

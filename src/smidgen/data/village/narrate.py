@@ -7,7 +7,7 @@ first named with a job or a kinship, later by name, and by pronoun only when no 
 from random import Random
 
 from smidgen.data.village.grammar import Production, Role, capitalize, expand, grammar, polish
-from smidgen.data.village.words import NUMBERS, Word
+from smidgen.data.village.words import NUMBERS
 from smidgen.data.village.world import Act, Person, Thing, World
 
 _REASONED = {"go": "go.why"}
@@ -17,18 +17,14 @@ _NEVER_JOINED = ("start", "be_at", "keep", "meet", "miss", "carry")
 _CLOSING = ('"', ", and ", ", but ", " because ", ". ", " so ", "!", "?")
 
 
-def at(place: Word) -> str:
-    """Return `in the forest`, `at the mill`, `on the hill`."""
-    return f"{place.preposition} the {place.text}"
-
-
 class Teller:
     """Turns acts into sentences, remembering what has been mentioned."""
 
-    def __init__(self, rng: Random, world: World, detail: float) -> None:
+    def __init__(self, rng: Random, world: World, detail: float, rich: bool = False) -> None:
         self.rng = rng
         self.world = world
         self.detail = detail
+        self.rich = rich  # prefer the more colourful ways of telling, and describe places
         self.said_people: set[Person] = {world.people[0]}
         self.said_things: set[Thing] = set()
         self.said_adjectives: set[Thing] = set()
@@ -61,7 +57,9 @@ class Teller:
     def _sentence(self, act: Act, open_end: bool) -> tuple[str, bool]:
         previous, self.act, self.named = self.act, act, set()
         kind = _REASONED.get(act.kind, act.kind) if act.r else act.kind
-        production: Production = self._draw(grammar()[f"event.{kind}"])
+        options = grammar()[f"event.{kind}"]
+        random = self.rng.random()
+        production: Production = options[int((random**0.5 if self.rich else random) * len(options))]
         joined = open_end and self._may_join(act, previous, production)
         self.quoted = production[0][:1] == '"'
         out: list[str] = []
@@ -108,14 +106,16 @@ class Teller:
         self.subject, self.last_people = None, ()  # the detail may name a stranger: no pronoun across it
         here = act.here or act.place
         assert here is not None
-        kinds = [f"detail.{here.group}", "detail.any", f"detail.{act.weather}", f"detail.{act.time}"]
-        if act.weather in ("rain", "snow", "wind", "fog") and here.group == "indoor":
-            kinds[2] = "detail.indoor"
-        section = self._draw(kinds)
-        if act.a.mood < 0 and section == "detail.any":
-            section = "detail.indoor" if here.group == "indoor" else "detail.outdoor"
+        surroundings = f"detail.{here.group}"
+        section = self._draw((surroundings, surroundings, "detail.any", "detail.any", "detail.sky"))
+        if section == "detail.sky":
+            hidden = here.group == "indoor" and act.weather in ("rain", "snow", "wind", "fog")
+            section = f"detail.{act.time}" if hidden or self.rng.random() < 0.5 else f"detail.{act.weather}"
+        options = grammar()[section]
+        random = self.rng.random()
+        chosen = options[int((random**0.5 if self.rich else random) * len(options))]
         out: list[str] = []
-        expand(self._draw(grammar()[section]), self.role, self.rng, out)
+        expand(chosen, self.role, self.rng, out)
         return polish(capitalize("".join(out))) + "."
 
     def role(self, name: str) -> str:
@@ -135,7 +135,8 @@ class Teller:
         if key in ("L", "P"):
             place = act.l if key == "L" else act.place
             assert place is not None
-            return at(place) if form == "at" else f"the {place.text}"
+            told = f"{self._adjective()}{place.text}" if self.rich and self.rng.random() < 0.5 else place.text
+            return f"{place.preposition} the {told}" if form == "at" else f"the {told}"
         if key == "D":
             return f"the {act.d}" if form == "the" else f"a {act.d}"
         if key == "N":
@@ -181,6 +182,9 @@ class Teller:
         return person in self.last_people and not any(
             p is not person and p.female == person.female for p in self.last_people
         )
+
+    def _adjective(self) -> str:
+        return "".join(map(str, self._draw(grammar()["adj.place"]))) + " "
 
     def _may_pronoun(self, person: Person) -> bool:
         return not self.quoted and person is self.subject and self._is_near(person) and self.rng.random() < 0.6

@@ -62,6 +62,8 @@ class Tale:
 def tell(seed: int, split: Split, index: int, episodes: int = 1, detail: float = 0.12) -> Tale:
     """Tell tale number `index` of `split`; `episodes` plans make up the day, `detail` sentences describe per event.
 
+    A day of more than one episode is told in the more colourful way.
+
     Raises DataError if the split is unknown or the index negative.
     """
     if split not in SPLITS or index < 0:
@@ -72,6 +74,6 @@ def tell(seed: int, split: Split, index: int, episodes: int = 1, detail: float =
     rng = Random(key)
     world = World(rng, split, lists("cast.txt"))
     live(world, episodes)
-    teller = Teller(rng, world, detail)
+    teller = Teller(rng, world, detail, rich=episodes > 1)
     text = teller.text()
     return Tale(key, text, world, frozenset(teller.said_adjectives))
