@@ -90,7 +90,7 @@ def follow(asked: PlanRequest, advice: str) -> None:
     [
         ("100M", "1m", "--time .* or --size"),
         ("100", "10m", "Try --size 250k"),
-        ("7B", "10h", "Try --size 1.3B"),
+        ("7B", "10h", "Try --size"),
         ("300KB", "10m", "does not hold the smallest model"),
         (None, "2s", "Try --time"),
     ],

@@ -45,6 +45,17 @@ def test_a_damaged_memory_is_measured_again(cache, counted, damage):
     assert len(counted) == 2
 
 
+def test_what_a_busy_machine_shows_is_said_and_not_remembered(cache, monkeypatch):
+    speeds = iter([2e12, 1e12])
+    monkeypatch.setattr(measure, "_matmul_flops", lambda runtime: next(speeds))
+    monkeypatch.setattr(measure, "_bandwidth", lambda runtime: 1e10)
+    monkeypatch.setattr(measure, "_step_costs", lambda runtime: FACTS.costs)
+    facts = measure.measure_machine(RUNTIME)
+    assert "busy" in facts.note
+    assert facts.matmul_flops == 2e12
+    assert not cache.exists()
+
+
 def test_another_dtype_is_another_machine(cache, counted):
     measure.measure_machine(RUNTIME)
     measure.measure_machine(Runtime(torch.device("cpu"), torch.bfloat16))

@@ -29,20 +29,22 @@ from smidgen.runtime import Runtime, describe_hardware
 _NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 _VERSION = 1  # of what is measured; a change forgets what older code remembered
 _RESERVE = 0.9  # share of the free memory a run may plan with
+_BUSY = 1.4  # two measurements of one product further apart than this mean that somebody else computes
 _MEASURE_SECONDS = 0.4  # repeated for so long, at least twice
 
 
 def measure_machine(runtime: Runtime, refresh: bool = False) -> MachineFacts:
     """Return what is remembered of this machine, dtype and torch; measure if there is nothing (or `refresh`).
 
-    Memory is always asked anew. A cache that cannot be written is said in `note`, not fatal.
+    Memory is always asked anew. What was measured on a busy machine is used but not remembered; that, and a cache
+    that cannot be written, is said in `note`.
     """
     path = _cache_path(runtime)
     remembered = None if refresh else _read(path)
     if remembered is not None:
         return replace(remembered, memory_bytes=free_memory(runtime.device))
     facts = _measure(runtime)
-    return _write(path, facts)
+    return facts if facts.note else _write(path, facts)
 
 
 def remembered_machine(runtime: Runtime) -> MachineFacts | None:
@@ -85,16 +87,23 @@ def free_memory(device: torch.device) -> int:
 def _measure(runtime: Runtime) -> MachineFacts:
     hardware = describe_hardware()
     gpu = runtime.device.type == "cuda"
+    before, costs, after = _matmul_flops(runtime), _step_costs(runtime), _matmul_flops(runtime)
+    slower, faster = sorted((before, after))
+    busy = (
+        f"this machine was busy while it was measured ({slower / 1e12:.2f} to {faster / 1e12:.2f} TFLOP/s): "
+        "expect the times to be off, and plan again when it is quiet."
+    )
     return MachineFacts(
         name=str(hardware["gpu"] if gpu else hardware["cpu"]),
         device=runtime.device.type,
         dtype=_NAMES[runtime.dtype],
         threads=torch.get_num_threads(),
         memory_bytes=free_memory(runtime.device),
-        matmul_flops=_matmul_flops(runtime),
+        matmul_flops=faster,
         bandwidth=_bandwidth(runtime),
-        costs=_step_costs(runtime),
+        costs=costs,
         compiles=gpu or (runtime.device.type == "cpu" and _has_compiler()),
+        note=busy if faster > _BUSY * slower else "",
     )
 
 
