@@ -49,6 +49,7 @@ RULES: dict[str, tuple[tuple[Need, ...], tuple[Effect, ...]]] = {
     "go": ((c.elsewhere,), (c.move,)),
     "shelter": ((c.elsewhere, c.outdoors, c.weather_is("rain", "wind", "snow")), (c.move,)),
     "meet": ((c.together,), (c.place_b,)),
+    "come_along": ((c.together,), (c.place_b,)),
     "follow": ((c.apart,), (c.join,)),
     "guide": ((c.together, c.elsewhere), (c.move, c.bring_b)),
     "lose_way": ((c.elsewhere,), (c.sad_a,)),

@@ -13,7 +13,25 @@ from smidgen.data.village.world import Act, Person, Thing, World
 _REASONED = {"go": "go.why"}
 _MOVES = ("go", "shelter", "follow", "guide")
 # Sentences that fix where or why something happened must not hang on a sentence about something else.
-_NEVER_JOINED = ("start", "be_at", "keep", "meet", "miss", "carry")
+_NEVER_JOINED = ("start", "be_at", "keep", "come_along", "meet", "miss", "carry")
+# What is so rather than what happens next: no `after that` before it.
+_STATES = frozenset(
+    (
+        "start",
+        "be_at",
+        "keep",
+        "come_along",
+        "meet",
+        "come_along",
+        "carry",
+        "shut_in",
+        "miss",
+        "want",
+        "hungry",
+        "tell_where",
+        "not_know",
+    )
+)
 _CLOSING = ('"', ", and ", ", but ", " because ", ". ", " so ", "!", "?")
 
 
@@ -67,7 +85,7 @@ class Teller:
         if joined:
             self.named.add(act.a)
             production = (str(production[1]).lstrip(), *production[2:])
-        elif act.kind not in ("start", "be_at", "keep"):
+        elif act.kind not in _STATES:
             link = self._link(act, production)
         expand(production, self.role, self.rng, out)
         text = "".join(out)
@@ -163,7 +181,7 @@ class Teller:
         clash = other is not None and other is not person and other.female == person.female
         known = person in self.named
         if form in ("he", "him", "his"):
-            if (is_actor and (known or not clash)) or (not clash and known) or (not clash and self._is_near(person)):
+            if (is_actor or not clash) and (known or self._is_near(person)):
                 return PRONOUNS[person.female][form]
             form = "poss" if form == "his" else ""
         if form == "" and not self.named and not clash and self._may_pronoun(person):

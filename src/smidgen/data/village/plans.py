@@ -31,7 +31,7 @@ def visit(w: World, a: Person, b: Person, r: str = "") -> None:
     if not b.placed:
         if w.chance(0.5):
             b.place = a.place
-            do(w, "meet", a, b)
+            do(w, "come_along", a, b)
             return
         b.place = elsewhere(w, a.place)
     go(w, a, b.place, r or w.pick(w.lists["visit.reason"]))
@@ -151,6 +151,11 @@ def gift(w: World) -> None:
     h.mood = 1
 
 
+def _part(w: World, x: Thing) -> int:
+    """Draw how many go, so that at least two go and two stay."""
+    return 2 + int(w.rng.random() * (x.count - 3))
+
+
 def _obtain(w: World, h: Person, c: Person) -> Thing:
     """Get a new thing by making, baking, buying, finding or winning it."""
     way = w.pick(("make", "bake", "buy", "find", "win"))
@@ -261,20 +266,20 @@ def gather(w: World) -> None:
     place = elsewhere(w, h.place)
     r = w.pick(w.lists["many.reason"])
     go(w, h, place, f"to get {x.noun} {r}")
-    do(w, "pick", h, x=x, n=3 + int(w.rng.random() * 9))
+    do(w, "pick", h, x=x, n=4 + int(w.rng.random() * 8))
     do_more = w.rng.random()
     if do_more < 0.35:
-        do(w, "spill", h, x=x, n=1 + int(w.rng.random() * (x.count - 1)))
+        do(w, "spill", h, x=x, n=_part(w, x))
         aftermath(w, h, f"some {x.noun} were gone", False)
     elif do_more < 0.8:
         visit(w, h, b)
-        do(w, "give_some", h, b, x, n=1 + int(w.rng.random() * (x.count - 1)))
+        do(w, "give_some", h, b, x, n=_part(w, x))
         if w.chance(0.5):
             do(w, "thank", b, h, x)
         aftermath(w, h, f"{b.name} liked the {x.noun}", True)
     else:
         if w.chance(0.5):
-            do(w, "eat_some" if x.noun in EDIBLE else "spill", h, x=x, n=1 + int(w.rng.random() * (x.count - 1)))
+            do(w, "eat_some" if x.noun in EDIBLE else "spill", h, x=x, n=_part(w, x))
         aftermath(w, h, f"the {x.noun} were so fine", True)
 
 

@@ -81,7 +81,7 @@ def hiding(w: World) -> None:
         return
     if not b.placed:
         b.place = elsewhere(w, spot)
-        do(w, "want", b, x=x, r=w.pick(w.lists["want.reason"]))
+    do(w, "want", b, x=x, r=w.pick(w.lists["want.reason"]))
     if w.chance(0.5):
         visit(w, b, h if b.placed and b.place is not h.place else c)
         other = h if b.place is h.place else c
