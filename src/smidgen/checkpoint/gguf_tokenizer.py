@@ -3,7 +3,8 @@
 How text is cut before merging is not in the file, only its name (`tokenizer.ggml.pre`), out of llama.cpp's list.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,12 @@ def write_gguf_tokenizer(metadata: Mapping[str, Any], directory: Path, where: Pa
     Raises CheckpointError if the vocabulary is of a kind whose text would be cut differently here.
     """
     symbols: list[str] | None = metadata.get("tokenizer.ggml.tokens")
-    if not isinstance(symbols, list):
+    if not isinstance(symbols, list) or not symbols:
         raise CheckpointError(f"{where}: carries no tokenizer. Ask for a GGUF file with one.")
     types = metadata.get("tokenizer.ggml.token_type")
     if types is not None and len(types) != len(symbols):
         raise CheckpointError(f"{where}: is damaged: {len(symbols)} symbols, but {len(types)} types of symbols.")
+    roles = _roles(metadata, symbols, where)
     kind = metadata.get("tokenizer.ggml.model")
     if kind == "gpt2":
         tokenizer = _byte_level(metadata, symbols, where)
@@ -53,16 +55,15 @@ def write_gguf_tokenizer(metadata: Mapping[str, Any], directory: Path, where: Pa
             metadata.get("tokenizer.ggml.add_bos_token", metadata["tokenizer.ggml.pre"] in _WHOLE_WORDS_FIRST)
         )
     elif kind == "llama":
-        tokenizer = _sentencepiece(metadata, symbols, where)
+        tokenizer = _sentencepiece(metadata, symbols, roles.get("unk_token", symbols[0]), where)
         adds_bos = bool(metadata.get("tokenizer.ggml.add_bos_token", True))
     else:
         raise CheckpointError(f"{where}: tokenizer model {kind!r} is not supported, only 'gpt2' and 'llama'.")
-    roles = _roles(metadata, symbols, where)
     _add_specials(tokenizer, metadata, symbols, set(roles.values()))
     if adds_bos and "bos_token" in roles:
         bos = roles["bos_token"]
         tokenizer.post_processor = library.processors.TemplateProcessing(
-            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, symbols.index(bos))]
+            single=[bos, "$A"], pair=[bos, "$A", bos, "$B"], special_tokens=[(bos, symbols.index(bos))]
         )
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", **roles, "add_bos_token": adds_bos}
     config["clean_up_tokenization_spaces"] = False
@@ -88,22 +89,24 @@ def _byte_level(metadata: Mapping[str, Any], symbols: list[str], where: Path) ->
         raise CheckpointError(f"{where}: text cut as {name!r} is not supported. Known: {known}.")
     merges = [tuple(merge.split(" ", 1)) for merge in metadata.get("tokenizer.ggml.merges", [])]
     vocabulary = {symbol: number for number, symbol in enumerate(symbols)}
-    tokenizer = library.Tokenizer(_model(where, vocabulary, merges, ignore_merges=name in _WHOLE_WORDS_FIRST))
+    with _coherent(where):
+        whole_first = name in _WHOLE_WORDS_FIRST
+        tokenizer = library.Tokenizer(library.models.BPE(vocabulary, merges, ignore_merges=whole_first))
     tokenizer.pre_tokenizer = pre.Sequence(cut)
     tokenizer.decoder = library.decoders.ByteLevel()
     return tokenizer
 
 
-def _sentencepiece(metadata: Mapping[str, Any], symbols: list[str], where: Path) -> library.Tokenizer:
+def _sentencepiece(metadata: Mapping[str, Any], symbols: list[str], unknown: str, where: Path) -> library.Tokenizer:
     scores = metadata.get("tokenizer.ggml.scores")
     if scores is None or len(scores) != len(symbols):
         raise CheckpointError(f"{where}: the scores of its sentencepiece vocabulary are missing or too few.")
     vocabulary = {symbol: number for number, symbol in enumerate(symbols)}
-    unknown = symbols[int(metadata.get("tokenizer.ggml.unknown_token_id", 0))]
     merges = _merges_from_scores(metadata, symbols, scores)
-    tokenizer = library.Tokenizer(
-        _model(where, vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
-    )
+    with _coherent(where):
+        tokenizer = library.Tokenizer(
+            library.models.BPE(vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
+        )
     prefixed = bool(metadata.get("tokenizer.ggml.add_space_prefix", True))
     prefix = [library.normalizers.Prepend("▁")] if prefixed else []
     tokenizer.normalizer = library.normalizers.Sequence([*prefix, library.normalizers.Replace(" ", "▁")])
@@ -134,11 +137,10 @@ def _merges_from_scores(
     return [(symbols[left], symbols[right]) for *_, left, right in sorted(found)]
 
 
-def _model(
-    where: Path, vocabulary: dict[str, int], merges: list[tuple[str, ...]] | list[tuple[str, str]], **switches: Any
-) -> library.models.BPE:
+@contextmanager
+def _coherent(where: Path) -> Iterator[None]:
     try:
-        return library.models.BPE(vocab=vocabulary, merges=merges, **switches)
+        yield
     except Exception as error:  # the library raises bare Exception for a merge that names no symbol
         raise CheckpointError(f"{where}: its vocabulary does not hold together: {error}.") from None
 

@@ -33,7 +33,11 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 """What `transformers` assumes for a key that is missing. Source: its configuration classes, version 5.23."""
 
-_ARCHITECTURES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+_ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+"""What we write."""
+
+_NORMED = ("qwen3",)
+"""Types that norm queries and keys."""
 
 _SHAPE_KEYS = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
@@ -100,9 +104,10 @@ def write_config(config: LlamaConfig, tokenizer: Tokenizer, dtype: torch.dtype) 
         "tie_word_embeddings": config.tie_embeddings,
         "hidden_act": "silu",
         "attention_bias": False,
+        "mlp_bias": False,
     }
-    more = {"mlp_bias": False} if model_type == "llama" else {"use_sliding_window": False}
-    return {"architectures": [_ARCHITECTURES[model_type]], "model_type": model_type, **shape, **more, **common, **ours}
+    architecture = _ARCHITECTURES[model_type]
+    return {"architectures": [architecture], "model_type": model_type, **shape, **common, **ours}
 
 
 def read_config(path: Path) -> ReadConfig:
@@ -180,7 +185,7 @@ def _read_theirs(data: dict[str, Any], path: Path) -> LlamaConfig:
             n_kv_heads=data["num_key_value_heads"],
             d_head=data["head_dim"],
             rope_theta=_rope_theta(data, path),
-            qk_norm=model_type == "qwen3",
+            qk_norm=model_type in _NORMED,
         )
         stack = StackConfig(
             d_model=d_model,
