@@ -15,7 +15,7 @@ from smidgen.data.village.grammar import GRAMMAR_FILES, grammar
 from smidgen.data.village.plans_social import PLANS
 from smidgen.data.village.questions import LOCATING, PASTS
 from smidgen.data.village.words import SPLITS, combination_split, lists, vocabulary
-from smidgen.data.village.world import World
+from smidgen.data.village.world import Act, World
 from smidgen.errors import DataError
 
 
@@ -101,7 +101,7 @@ def test_every_plan_runs_from_every_kind_of_state():
     for number, plan in enumerate(PLANS):
         for index in range(30):
             world = World(Random(f"{number}/{index}"), SPLITS[index % 3], lists("cast.txt"))
-            do(world, "start", world.people[0])
+            do(world, Act("start", world.people[0]))
             for other in PLANS[(number + index) % len(PLANS)], plan:
                 other(world)
 
@@ -112,9 +112,9 @@ def test_the_impossible_is_refused():
     kite = world.thing("treasure", other)
     kite.holder = other
     with pytest.raises(ValueError, match="a_has_x"):
-        do(world, "give", hero, other, kite)
+        do(world, Act("give", hero, other, kite))
     with pytest.raises(ValueError, match="elsewhere"):
-        do(world, "go", hero, l=hero.place)
+        do(world, Act("go", hero, l=hero.place))
 
 
 def test_descriptions_never_use_words_of_the_world():

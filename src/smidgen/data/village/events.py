@@ -6,37 +6,25 @@ cannot give what she does not hold"); the effects are all the world remembers.
 
 from smidgen.data.village import conditions as c
 from smidgen.data.village.conditions import Effect, Need
-from smidgen.data.village.words import Word
-from smidgen.data.village.world import Act, Person, Thing, World
+from smidgen.data.village.world import Act, World
 
 
-def do(
-    world: World,
-    kind: str,
-    a: Person,
-    b: Person | None = None,
-    x: Thing | None = None,
-    *,
-    l: Word | None = None,  # noqa: E741
-    r: str = "",
-    **more,
-) -> Act:
-    """Let an event happen: check its preconditions, apply its effects, log it.
+def do(world: World, act: Act) -> None:
+    """Let an event happen: check its preconditions, apply its effects, log it with what was so at that moment.
 
-    `more` are the rarer roles of `Act`. Raises ValueError if a precondition does not hold: the plan is impossible.
+    Raises ValueError if a precondition does not hold: the plan is impossible.
     """
-    act = Act(kind, a, b, x=x, l=l, r=r, place=a.place, **more)
-    needs, effects = RULES[kind]
+    a, x = act.a, act.x
+    needs, effects = RULES[act.kind]
     for need in needs:
         if not need(world, act):
-            raise ValueError(f"{kind}: {need.__name__} does not hold for {a.name}")
-    act.owner, act.owner_y = x and x.owner, act.y and act.y.owner
+            raise ValueError(f"{act.kind}: {need.__name__} does not hold for {a.name}")
+    act.place, act.owner, act.owner_y = a.place, x and x.owner, act.y and act.y.owner
     for effect in effects:
         effect(world, act)
-    act.told = a.placed
-    act.here, act.time, act.weather, act.left = a.place, world.time, world.weather, x.count if x else 0
+    act.told, act.here, act.left = a.placed, a.place, x.count if x else 0
+    act.time, act.weather = world.time, world.weather
     world.log.append(act)
-    return act
 
 
 _carry = (c.a_has_x, c.together)

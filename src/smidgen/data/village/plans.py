@@ -8,7 +8,7 @@ mostly about two people.
 
 from smidgen.data.village.events import do
 from smidgen.data.village.words import Word
-from smidgen.data.village.world import Person, Thing, World
+from smidgen.data.village.world import Act, Person, Thing, World
 
 EDIBLE = ("plums", "berries", "eggs", "nuts", "cherries", "figs", "mushrooms")
 
@@ -16,7 +16,7 @@ EDIBLE = ("plums", "berries", "eggs", "nuts", "cherries", "figs", "mushrooms")
 def go(w: World, a: Person, place: Word, r: str = "", link: str = "") -> None:
     """Go there unless already there."""
     if a.place is not place:
-        do(w, "go", a, l=place, r=r, link=link)
+        do(w, Act("go", a, l=place, r=r, link=link))
 
 
 def elsewhere(w: World, *avoid: Word) -> Word:
@@ -31,17 +31,17 @@ def visit(w: World, a: Person, b: Person, r: str = "") -> None:
     if not b.placed:
         if w.chance(0.5):
             b.place = a.place
-            do(w, "come_along", a, b)
+            do(w, Act("come_along", a, b))
             return
         b.place = elsewhere(w, a.place)
     go(w, a, b.place, r or w.pick(w.lists["visit.reason"]))
-    do(w, "meet", a, b)
+    do(w, Act("meet", a, b))
 
 
 def aftermath(w: World, a: Person, r: str, good: bool) -> None:
     """Let somebody feel how it ended, or say nothing of it."""
     if w.chance(0.6):
-        do(w, "glad" if good else w.pick(("sad", "angry")), a, r=r)
+        do(w, Act("glad" if good else w.pick(("sad", "angry")), a, r=r))
 
 
 def weather_turn(w: World, a: Person) -> None:
@@ -49,9 +49,9 @@ def weather_turn(w: World, a: Person) -> None:
     if not w.chance(0.12):
         return
     if w.weather in ("fog", "snow", "cloud") and w.chance(0.6):
-        do(w, "clear_up", a)
+        do(w, Act("clear_up", a))
     elif w.time != "evening":
-        do(w, "night_falls", a)
+        do(w, Act("night_falls", a))
 
 
 def seek(w: World, a: Person, x: Thing, where: Word) -> bool:
@@ -59,11 +59,11 @@ def seek(w: World, a: Person, x: Thing, where: Word) -> bool:
     go(w, a, where, f"to look for the {x.noun}", "so")
     weather_turn(w, a)
     if w.chance(0.35):
-        do(w, "search", a, x=x)
+        do(w, Act("search", a, x=x))
     if x.box:
-        do(w, "find_in", a, x=x, d=x.box)
+        do(w, Act("find_in", a, x=x, d=x.box))
     else:
-        do(w, "find", a, x=x)
+        do(w, Act("find", a, x=x))
     return True
 
 
@@ -72,28 +72,28 @@ def lost_thing(w: World) -> None:
     h, b, c = w.people
     x = w.thing(w.pick(("treasure", "tool", "fragile")), h)
     spot = x.lies = elsewhere(w, h.place)
-    do(w, "miss", h, x=x)
+    do(w, Act("miss", h, x=x))
     if w.chance(0.25):
-        do(w, "remember", h, x=x, l=spot)
+        do(w, Act("remember", h, x=x, l=spot))
         seek(w, h, x, spot)
         aftermath(w, h, f"the {x.noun} was safe", True)
         return
     helper = b
     visit(w, h, b)
-    do(w, "ask_where", h, b, x)
+    do(w, Act("ask_where", h, b, x))
     if w.chance(0.3):
-        do(w, "not_know", b, h, x)
+        do(w, Act("not_know", b, h, x))
         helper = c
         if w.chance(0.4):
             go(w, h, elsewhere(w, h.place, spot), f"to look for the {x.noun}", "so")
-            do(w, "search_in_vain", h, x=x)
-            do(w, "give_up", h, x=x)
+            do(w, Act("search_in_vain", h, x=x))
+            do(w, Act("give_up", h, x=x))
             aftermath(w, h, f"the {x.noun} was lost", False)
             return
         visit(w, h, c)
-        do(w, "ask_where", h, c, x)
+        do(w, Act("ask_where", h, c, x))
     helper.knows[x.noun] = spot
-    do(w, "tell_where", helper, h, x, l=spot)
+    do(w, Act("tell_where", helper, h, x, l=spot))
     seek(w, h, x, spot)
     aftermath(w, h, f"the {x.noun} was safe", True)
 
@@ -104,32 +104,32 @@ def borrow(w: World) -> None:
     x = w.thing("tool", b)
     x.holder = b
     r = w.pick(w.lists["purpose"])
-    do(w, "want", h, x=x, r=r)
+    do(w, Act("want", h, x=x, r=r))
     visit(w, h, b, f"to ask for the {x.noun}")
-    do(w, "ask_for", h, b, x)
+    do(w, Act("ask_for", h, b, x))
     if w.chance(0.3):
-        do(w, "refuse", b, h, x)
+        do(w, Act("refuse", b, h, x))
         if w.chance(0.5):
             y = w.thing("food", h)
             y.holder = h
-            do(w, "trade", h, b, y, y=x)
-            do(w, "use", h, x=x, r=r)
+            do(w, Act("trade", h, b, y, y=x))
+            do(w, Act("use", h, x=x, r=r))
             aftermath(w, h, "the work was done", True)
         else:
             aftermath(w, h, f"{b.name} had said no", False)
         return
     if w.chance(0.5):
-        do(w, "promise", h, b, x)
-    do(w, "lend", b, h, x)
+        do(w, Act("promise", h, b, x))
+    do(w, Act("lend", b, h, x))
     go(w, h, elsewhere(w, h.place), r)
-    do(w, "use", h, x=x, r=r)
+    do(w, Act("use", h, x=x, r=r))
     if w.chance(0.6):
         go(w, h, b.place, f"to return the {x.noun}")
-        do(w, "give_back", h, b, x)
+        do(w, Act("give_back", h, b, x))
         if w.chance(0.5):
-            do(w, "thank", h, b, x)
+            do(w, Act("thank", h, b, x))
     elif w.chance(0.5):
-        do(w, "leave_behind", h, x=x)
+        do(w, Act("leave_behind", h, x=x))
         go(w, h, elsewhere(w, h.place), w.pick(w.lists["place.reason"]))
 
 
@@ -140,14 +140,14 @@ def gift(w: World) -> None:
         b.place = elsewhere(w, h.place)
     x = _obtain(w, h, c)
     if w.chance(0.4):
-        do(w, "wrap", h, x=x, d=w.pick(w.lists["box"]))
+        do(w, Act("wrap", h, x=x, d=w.pick(w.lists["box"])))
     if b.place is not h.place:
         go(w, h, b.place, f"to surprise {b.name}")
-    do(w, "give", h, b, x)
+    do(w, Act("give", h, b, x))
     if w.chance(0.5):
-        do(w, "thank", b, h, x)
+        do(w, Act("thank", b, h, x))
     else:
-        do(w, "glad", b, r=f"the {x.noun} was a gift from {h.name}")
+        do(w, Act("glad", b, r=f"the {x.noun} was a gift from {h.name}"))
     h.mood = 1
 
 
@@ -161,66 +161,66 @@ def _obtain(w: World, h: Person, c: Person) -> Thing:
     way = w.pick(("make", "bake", "buy", "find", "win"))
     if way == "make":
         x = w.thing(w.pick(("treasure", "tool")))
-        do(w, "make", h, x=x)
+        do(w, Act("make", h, x=x))
     elif way == "bake":
         x = w.thing("food")
-        do(w, "bake", h, x=x)
+        do(w, Act("bake", h, x=x))
     elif way == "buy":
         x = w.thing(w.pick(("treasure", "fragile", "food")), c)
         x.holder = c
-        do(w, "want", h, x=x, r=w.pick(w.lists["want.reason"]))
+        do(w, Act("want", h, x=x, r=w.pick(w.lists["want.reason"])))
         visit(w, h, c, f"to buy the {x.noun}")
-        do(w, "buy", h, c, x, n=2 + int(w.rng.random() * 9))
+        do(w, Act("buy", h, c, x, n=2 + int(w.rng.random() * 9)))
     elif way == "find":
         x = w.thing("treasure")
         spot = x.lies = elsewhere(w, h.place)
         go(w, h, spot, w.pick(w.lists["place.reason"]))
-        do(w, "find", h, x=x)
+        do(w, Act("find", h, x=x))
     else:
         x = w.thing("treasure")
         if c.placed and c.place is not h.place:
             go(w, h, c.place, w.pick(w.lists["visit.reason"]))
         c.place = h.place
-        do(w, "challenge", h, c)
-        do(w, "win", h, c, x)
+        do(w, Act("challenge", h, c))
+        do(w, Act("win", h, c, x))
     return x
 
 
 def hungry(w: World) -> None:
     """Be hungry; buy, find or beg food; eat it, share it or lose it to a bird."""
     h, b, _ = w.people
-    do(w, "hungry", h)
+    do(w, Act("hungry", h))
     x = w.thing("food", b)
     way = w.pick(("buy", "find", "ask", "bake"))
     if way == "find":
         spot = elsewhere(w, h.place)
         x.owner, x.lies = None, spot
         go(w, h, spot, "to look for food")
-        do(w, "find", h, x=x)
+        do(w, Act("find", h, x=x))
     elif way == "bake":
         x.owner = None
         go(w, h, elsewhere(w, h.place), "to cook something")
-        do(w, "bake", h, x=x)
+        do(w, Act("bake", h, x=x))
     else:
         x.holder = b
         visit(w, h, b, "to look for food")
         if way == "buy":
-            do(w, "buy", h, b, x, n=2 + int(w.rng.random() * 9))
+            do(w, Act("buy", h, b, x, n=2 + int(w.rng.random() * 9)))
         else:
-            do(w, "ask_for", h, b, x)
+            do(w, Act("ask_for", h, b, x))
             if w.chance(0.25):
-                do(w, "refuse", b, h, x)
+                do(w, Act("refuse", b, h, x))
                 aftermath(w, h, f"{b.name} had said no", False)
                 return
-            do(w, "give", b, h, x)
+            do(w, Act("give", b, h, x))
             h.mood = 0
     if h.place.group == "outdoor" and w.chance(0.25):
-        do(w, "snatch", h, x=x)
+        do(w, Act("snatch", h, x=x))
         aftermath(w, h, f"the {x.noun} was gone", False)
     elif b.placed and b.place is h.place and w.chance(0.35):
-        do(w, "share", h, b, x)
+        do(w, Act("share", h, b, x))
     else:
-        do(w, "eat", h, x=x)
+        do(w, Act("eat", h, x=x))
 
 
 def repair(w: World) -> None:
@@ -229,18 +229,18 @@ def repair(w: World) -> None:
     x = w.thing("fragile", h)
     x.holder = h
     if w.chance(0.5):
-        do(w, "carry", h, x=x)
+        do(w, Act("carry", h, x=x))
         go(w, h, elsewhere(w, h.place), f"to show the {x.noun} to everyone")
     if w.chance(0.6) or (c.placed and c.place is not h.place):
-        do(w, "drop", h, x=x)
+        do(w, Act("drop", h, x=x))
     else:
         c.place = h.place
-        do(w, "meet", h, c)
-        do(w, "knock_over", c, h, x)
+        do(w, Act("meet", h, c))
+        do(w, Act("knock_over", c, h, x))
         if w.chance(0.6):
-            do(w, "apologise", c, h, x)
+            do(w, Act("apologise", c, h, x))
             if w.chance(0.6):
-                do(w, "forgive", h, c, x)
+                do(w, Act("forgive", h, c, x))
     h.mood = -1
     if w.chance(0.3):
         aftermath(w, h, f"the {x.noun} was broken", False)
@@ -252,10 +252,10 @@ def repair(w: World) -> None:
     else:
         b.place = elsewhere(w, h.place)
         go(w, h, b.place, f"to have the {x.noun} mended", "so")
-        do(w, "meet", h, b)
-    do(w, "ask_repair", h, b, x)
-    do(w, "repair", b, h, x)
-    do(w, "give_back", b, h, x)
+        do(w, Act("meet", h, b))
+    do(w, Act("ask_repair", h, b, x))
+    do(w, Act("repair", b, h, x))
+    do(w, Act("give_back", b, h, x))
     aftermath(w, h, f"the {x.noun} was whole again", True)
 
 
@@ -266,20 +266,20 @@ def gather(w: World) -> None:
     place = elsewhere(w, h.place)
     r = w.pick(w.lists["many.reason"])
     go(w, h, place, f"to get {x.noun} {r}")
-    do(w, "pick", h, x=x, n=4 + int(w.rng.random() * 8))
+    do(w, Act("pick", h, x=x, n=4 + int(w.rng.random() * 8)))
     do_more = w.rng.random()
     if do_more < 0.35:
-        do(w, "spill", h, x=x, n=_part(w, x))
+        do(w, Act("spill", h, x=x, n=_part(w, x)))
         aftermath(w, h, f"some {x.noun} were gone", False)
     elif do_more < 0.8:
         visit(w, h, b)
-        do(w, "give_some", h, b, x, n=_part(w, x))
+        do(w, Act("give_some", h, b, x, n=_part(w, x)))
         if w.chance(0.5):
-            do(w, "thank", b, h, x)
+            do(w, Act("thank", b, h, x))
         aftermath(w, h, f"{b.name} liked the {x.noun}", True)
     else:
         if w.chance(0.5):
-            do(w, "eat_some" if x.noun in EDIBLE else "spill", h, x=x, n=_part(w, x))
+            do(w, Act("eat_some" if x.noun in EDIBLE else "spill", h, x=x, n=_part(w, x)))
         aftermath(w, h, f"the {x.noun} were so fine", True)
 
 
@@ -289,26 +289,26 @@ def pet(w: World) -> None:
     x = w.thing("animal", h)
     x.holder = h
     spot = elsewhere(w, h.place)
-    do(w, "run_off", h, x=x, l=spot)
+    do(w, Act("run_off", h, x=x, l=spot))
     if w.chance(0.45):
         visit(w, h, b)
-        do(w, "ask_where", h, b, x)
+        do(w, Act("ask_where", h, b, x))
         b.knows[x.noun] = spot
         if w.chance(0.15):
             b.knows.clear()
-            do(w, "not_know", b, h, x)
-            do(w, "give_up", h, x=x)
+            do(w, Act("not_know", b, h, x))
+            do(w, Act("give_up", h, x=x))
             aftermath(w, h, f"the {x.noun} was gone", False)
             return
-        do(w, "tell_where", b, h, x, l=spot)
+        do(w, Act("tell_where", b, h, x, l=spot))
     go(w, h, spot, f"to catch the {x.noun}", "so")
     if w.chance(0.5):
-        do(w, "call", h, x=x)
+        do(w, Act("call", h, x=x))
     if w.chance(0.4):
         y = w.thing("food", h)
         y.holder = h
-        do(w, "feed", h, x=x, y=y)
-    do(w, "catch", h, x=x)
+        do(w, Act("feed", h, x=x, y=y))
+    do(w, Act("catch", h, x=x))
     if w.chance(0.5):
         go(w, h, elsewhere(w, h.place), f"to keep the {x.noun} safe")
 
@@ -321,22 +321,22 @@ def wind(w: World) -> None:
     outside = [p for p in w.places if p.group == "outdoor"]
     if not outside:
         return lost_thing(w)
-    do(w, "carry", h, x=x)
+    do(w, Act("carry", h, x=x))
     go(w, h, w.pick(outside), f"to play with the {x.noun}")
-    do(w, "play", h, x=x)
-    do(w, "wind_rises", h)
+    do(w, Act("play", h, x=x))
+    do(w, Act("wind_rises", h))
     spot = elsewhere(w, h.place)
-    do(w, "blow_away", h, x=x, l=spot)
+    do(w, Act("blow_away", h, x=x, l=spot))
     if w.chance(0.3):
         aftermath(w, h, f"the {x.noun} was gone", False)
         return None
     if w.chance(0.5) and (not b.placed or b.place is spot):
         b.place = spot
-        do(w, "notice", b, x=x)
-        do(w, "take", b, x=x)
+        do(w, Act("notice", b, x=x))
+        do(w, Act("take", b, x=x))
         go(w, h, b.place, f"to get the {x.noun} back", "so")
-        do(w, "give_back", b, h, x)
-        do(w, "thank", h, b, x)
+        do(w, Act("give_back", b, h, x))
+        do(w, Act("thank", h, b, x))
         return None
     seek(w, h, x, spot)
     aftermath(w, h, f"the {x.noun} was safe", True)

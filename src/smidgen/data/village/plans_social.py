@@ -5,7 +5,7 @@ from collections.abc import Callable
 from smidgen.data.village import plans
 from smidgen.data.village.events import do
 from smidgen.data.village.plans import aftermath, elsewhere, go, visit
-from smidgen.data.village.world import World
+from smidgen.data.village.world import Act, World
 
 
 def theft(w: World) -> None:
@@ -15,27 +15,27 @@ def theft(w: World) -> None:
     x.holder = h
     if b.placed and b.place is not h.place:
         go(w, h, b.place, w.pick(w.lists["place.reason"]))
-    do(w, "put_down", h, x=x)
+    do(w, Act("put_down", h, x=x))
     left_at = h.place
     b.place = left_at
-    do(w, "rest", h)
-    do(w, "steal", b, h, x)
-    do(w, "miss", h, x=x)
+    do(w, Act("rest", h))
+    do(w, Act("steal", b, h, x))
+    do(w, Act("miss", h, x=x))
     if w.chance(0.25):
         aftermath(w, h, f"the {x.noun} was gone", False)
         return
     if w.chance(0.5):
         visit(w, h, c)
-        do(w, "ask_where", h, c, x)
-        do(w, "tell_thief", c, h, x, c=b)
+        do(w, Act("ask_where", h, c, x))
+        do(w, Act("tell_thief", c, h, x, c=b))
     if h.place is not b.place:
         go(w, h, b.place, f"to get the {x.noun} back", "so")
-    do(w, "accuse", h, b, x)
-    do(w, "confess", b, h, x)
-    do(w, "give_back", b, h, x)
+    do(w, Act("accuse", h, b, x))
+    do(w, Act("confess", b, h, x))
+    do(w, Act("give_back", b, h, x))
     if w.chance(0.6):
-        do(w, "apologise", b, h, x)
-        do(w, "forgive", h, b, x)
+        do(w, Act("apologise", b, h, x))
+        do(w, Act("forgive", h, b, x))
     b.mood = min(b.mood, 0)
 
 
@@ -50,21 +50,21 @@ def delivery(w: World) -> None:
     if c.place is h.place:
         quarrel(w)
         return
-    do(w, "request", h, b, x, c=c)
-    do(w, "hand", b, h, x)
+    do(w, Act("request", h, b, x, c=c))
+    do(w, Act("hand", b, h, x))
     if w.chance(0.5):
-        do(w, "promise_carry", h, b, x, c=c)
+        do(w, Act("promise_carry", h, b, x, c=c))
     if h.place.group == "outdoor" and w.weather != "rain" and w.chance(0.4):
-        do(w, "rain_starts", h)
+        do(w, Act("rain_starts", h))
         if w.chance(0.5):
-            do(w, "get_wet", h)
+            do(w, Act("get_wet", h))
     go(w, h, c.place, f"to bring the {x.noun} to {c.name}", "so")
-    do(w, "give", h, c, x)
+    do(w, Act("give", h, c, x))
     h.mood = 0
     if h.wet:
-        do(w, "warm_up", h)
+        do(w, Act("warm_up", h))
     elif w.chance(0.5):
-        do(w, "thank", c, h, x)
+        do(w, Act("thank", c, h, x))
 
 
 def hiding(w: World) -> None:
@@ -73,32 +73,32 @@ def hiding(w: World) -> None:
     x = w.thing(w.pick(("treasure", "tool", "food", "fragile")), h)
     x.holder = h
     spot = elsewhere(w, h.place)
-    do(w, "carry", h, x=x)
+    do(w, Act("carry", h, x=x))
     go(w, h, spot, f"to hide the {x.noun}")
-    do(w, "hide", h, x=x, d=w.pick(w.lists["box"]))
+    do(w, Act("hide", h, x=x, d=w.pick(w.lists["box"])))
     if w.chance(0.4):
         go(w, h, elsewhere(w, spot), w.pick(w.lists["place.reason"]))
         return
     if not b.placed:
         b.place = elsewhere(w, spot)
-    do(w, "want", b, x=x, r=w.pick(w.lists["want.reason"]))
+    do(w, Act("want", b, x=x, r=w.pick(w.lists["want.reason"])))
     if w.chance(0.5):
         visit(w, b, h if b.placed and b.place is not h.place else c)
         other = h if b.place is h.place else c
         if other is h:
-            do(w, "ask_where", b, h, x)
+            do(w, Act("ask_where", b, h, x))
             h.knows[x.noun] = spot
-            do(w, "tell_where", h, b, x, l=spot)
+            do(w, Act("tell_where", h, b, x, l=spot))
         else:
-            do(w, "ask_where", b, c, x)
-            do(w, "not_know", c, b, x)
+            do(w, Act("ask_where", b, c, x))
+            do(w, Act("not_know", c, b, x))
     if w.chance(0.6):
         plans.seek(w, b, x, spot)
     else:
         wrong = elsewhere(w, spot, b.place)
         go(w, b, wrong, f"to look for the {x.noun}", "so")
-        do(w, "search_in_vain", b, x=x)
-        do(w, "give_up", b, x=x)
+        do(w, Act("search_in_vain", b, x=x))
+        do(w, Act("give_up", b, x=x))
 
 
 def contest(w: World) -> None:
@@ -106,15 +106,15 @@ def contest(w: World) -> None:
     h, b, _ = w.people
     x = w.thing("treasure")
     visit(w, h, b)
-    do(w, "challenge", h, b)
-    do(w, "race", h, b)
+    do(w, Act("challenge", h, b))
+    do(w, Act("race", h, b))
     winner, loser = (h, b) if w.chance(0.5) else (b, h)
-    do(w, "win", winner, loser, x)
+    do(w, Act("win", winner, loser, x))
     if w.chance(0.5):
-        do(w, "praise", loser, winner)
+        do(w, Act("praise", loser, winner))
         loser.mood = 0
     else:
-        do(w, "sad", loser, r=f"{winner.name} had won")
+        do(w, Act("sad", loser, r=f"{winner.name} had won"))
 
 
 def locked(w: World) -> None:
@@ -122,20 +122,20 @@ def locked(w: World) -> None:
     h, b, _ = w.people
     x = w.thing(w.pick(("treasure", "tool", "food")), h)
     x.lies, x.box = h.place, w.pick(w.lists["box"])
-    do(w, "shut_in", h, x=x, d=x.box)
+    do(w, Act("shut_in", h, x=x, d=x.box))
     if not b.placed:
         b.place = elsewhere(w, h.place)
     home = h.place
     go(w, h, b.place, "to ask for the key")
-    do(w, "ask_key", h, b, x)
+    do(w, Act("ask_key", h, b, x))
     if w.chance(0.3):
-        do(w, "refuse_key", b, h, x)
+        do(w, Act("refuse_key", b, h, x))
         aftermath(w, h, f"{b.name} had said no", False)
         return
-    do(w, "give_key", b, h, x)
+    do(w, Act("give_key", b, h, x))
     go(w, h, home, "to open the " + x.box)
-    do(w, "unlock", h, x=x, d=x.box)
-    do(w, "take", h, x=x)
+    do(w, Act("unlock", h, x=x, d=x.box))
+    do(w, Act("take", h, x=x))
     aftermath(w, h, f"the {x.noun} was safe", True)
 
 
@@ -150,19 +150,19 @@ def rain(w: World) -> None:
     if h.place.group == "indoor":
         go(w, h, w.pick(outside), w.pick(w.lists["place.reason"]))
     if w.weather != "rain":
-        do(w, "rain_starts", h)
-    do(w, "get_wet", h)
+        do(w, Act("rain_starts", h))
+    do(w, Act("get_wet", h))
     place = w.pick(inside)
-    do(w, "shelter", h, l=place, r="to get out of the rain", link="so")
+    do(w, Act("shelter", h, l=place, r="to get out of the rain", link="so"))
     if not b.placed:
         b.place = place
     if b.place is place:
         x = w.thing(w.pick(("food", "treasure")), b)
         x.holder = b
-        do(w, "meet", h, b)
-        do(w, "give", b, h, x)
+        do(w, Act("meet", h, b))
+        do(w, Act("give", b, h, x))
         h.mood = 0
-    do(w, "warm_up", h)
+    do(w, Act("warm_up", h))
 
 
 def quarrel(w: World) -> None:
@@ -171,16 +171,16 @@ def quarrel(w: World) -> None:
     x = w.thing(w.pick(("treasure", "tool")), h)
     x.holder = h
     visit(w, h, b)
-    do(w, "quarrel", h, b, x)
+    do(w, Act("quarrel", h, b, x))
     way = w.rng.random()
     if way < 0.4:
-        do(w, "make_up", h, b, x)
-        do(w, "give" if w.chance(0.4) else "lend", h, b, x)
+        do(w, Act("make_up", h, b, x))
+        do(w, Act("give" if w.chance(0.4) else "lend", h, b, x))
     elif way < 0.7:
         if not c.placed:
             c.place = h.place
         if c.place is h.place:
-            do(w, "comfort", c, h)
+            do(w, Act("comfort", c, h))
             h.mood = 0
         go(w, h, elsewhere(w, h.place), "to be alone")
     else:
@@ -196,21 +196,21 @@ def honest_finder(w: World) -> None:
         b.place = elsewhere(w, h.place)
     spot = x.lies = elsewhere(w, h.place, b.place)
     go(w, h, spot, w.pick(w.lists["place.reason"]))
-    do(w, "find", h, x=x)
+    do(w, Act("find", h, x=x))
     if w.chance(0.25):
-        do(w, "clean", h, x=x)
+        do(w, Act("clean", h, x=x))
     if w.chance(0.15):
-        do(w, "leave_behind", h, x=x)
+        do(w, Act("leave_behind", h, x=x))
         return
     go(w, h, b.place, f"to return the {x.noun}")
-    do(w, "give_back", h, b, x)
+    do(w, Act("give_back", h, b, x))
     if w.chance(0.5):
         y = w.thing("food", b)
         y.holder = b
-        do(w, "reward", b, h, y)
+        do(w, Act("reward", b, h, y))
         h.mood = 1
     else:
-        do(w, "thank", b, h, x)
+        do(w, Act("thank", b, h, x))
 
 
 def lesson(w: World) -> None:
@@ -218,12 +218,12 @@ def lesson(w: World) -> None:
     h, b, _ = w.people
     x = w.thing("treasure")
     visit(w, h, b, "to learn something new")
-    do(w, "teach", b, h, x)
-    do(w, "make", h, x=x)
+    do(w, Act("teach", b, h, x))
+    do(w, Act("make", h, x=x))
     if w.chance(0.6):
-        do(w, "praise", b, h)
+        do(w, Act("praise", b, h))
     else:
-        do(w, "glad", h, r=f"the {x.noun} looked so fine")
+        do(w, Act("glad", h, r=f"the {x.noun} looked so fine"))
     if w.chance(0.4):
         go(w, h, elsewhere(w, h.place), f"to show the {x.noun} to everyone")
 
@@ -234,22 +234,22 @@ def mishap(w: World) -> None:
     go(w, h, elsewhere(w, h.place), w.pick(w.lists["place.reason"]))
     x = w.thing(w.pick(("food", "fragile", "treasure")), h)
     x.holder = h
-    do(w, "carry", h, x=x)
-    do(w, "fall", h)
+    do(w, Act("carry", h, x=x))
+    do(w, Act("fall", h))
     if x.word.group == "fragile":
-        do(w, "drop", h, x=x)
+        do(w, Act("drop", h, x=x))
     if b.placed and b.place is not h.place:
-        do(w, "follow", b, h)
+        do(w, Act("follow", b, h))
     b.place = h.place
-    do(w, "bandage", b, h)
+    do(w, Act("bandage", b, h))
     way = w.rng.random()
     if way < 0.4:
         h.mood = 0
-        do(w, "guide", b, h, l=elsewhere(w, h.place))
+        do(w, Act("guide", b, h, l=elsewhere(w, h.place)))
     elif way < 0.7:
-        do(w, "thank", h, b)
+        do(w, Act("thank", h, b))
         if not x.broken:
-            do(w, "give", h, b, x)
+            do(w, Act("give", h, b, x))
 
 
 def outing(w: World) -> None:
@@ -257,20 +257,20 @@ def outing(w: World) -> None:
     h, b, _ = w.people
     x = w.thing(w.pick(("treasure", "tool", "fragile", "animal")), h)
     x.holder = h
-    do(w, "carry", h, x=x)
+    do(w, Act("carry", h, x=x))
     if w.chance(0.2):
-        do(w, "lose_way", h, l=elsewhere(w, h.place))
+        do(w, Act("lose_way", h, l=elsewhere(w, h.place)))
     go(w, h, elsewhere(w, h.place), w.pick(w.lists["place.reason"]))
     if not b.placed:
         b.place = h.place
     if b.place is h.place:
-        do(w, "greet", h, b)
+        do(w, Act("greet", h, b))
         if h.place.group == "outdoor" and w.chance(0.3):
-            do(w, "warn", b, h)
+            do(w, Act("warn", b, h))
     plans.weather_turn(w, h)
     if x.word.group != "animal" and w.chance(0.4):
-        do(w, "put_down", h, x=x)
-    do(w, "rest", h)
+        do(w, Act("put_down", h, x=x))
+    do(w, Act("rest", h))
     if w.chance(0.5):
         go(w, h, elsewhere(w, h.place), w.pick(w.lists["place.reason"]))
 
@@ -308,15 +308,15 @@ def live(w: World, episodes: int) -> None:
     First the others are shown going about their own business with their own things: people, places and things that may
     or may not matter later, so that no question can be answered because there is only one candidate.
     """
-    do(w, "start", w.people[0])
+    do(w, Act("start", w.people[0]))
     for other in w.people[1:]:
         if w.chance(0.85):
             other.place = elsewhere(w, w.people[0].place)
             if w.chance(0.7):
                 x = w.thing(w.pick(KEPT), other)
                 x.holder = other
-                do(w, "keep", other, x=x)
+                do(w, Act("keep", other, x=x))
             else:
-                do(w, "be_at", other)
+                do(w, Act("be_at", other))
     for plan in w.rng.sample(PLANS, episodes):
         plan(w)

@@ -1,6 +1,6 @@
 """The state of the small world: people, things, places, weather, time, and the log of what happened.
 
-It changes in one way only, through `events.do(world, kind, actor, ...)`. Everything that
+It changes in one way only, through `events.do(world, Act(...))`. Everything that
 happens is logged as an `Act`; narration, questions, summary, dialogue and translation all read this log and the final
 state, so they cannot disagree with each other. Who knows what is state too: a person may only tell where a thing is
 when they know it.
@@ -69,8 +69,8 @@ class Act:
     kind: str
     a: Person
     b: Person | None = None
-    c: Person | None = None  # somebody spoken of
     x: Thing | None = None
+    c: Person | None = None  # somebody spoken of
     y: Thing | None = None
     l: Word | None = None  # noqa: E741 (the template slot is {L})
     d: str = ""  # a container
