@@ -180,6 +180,7 @@ def _refusal(hopeless: Draft, size: Size | None, place: Workplace) -> str:
     return (
         f"{asked} makes {hopeless.steps} optimizer steps in {format_time(hopeless.seconds)} on this machine "
         f"({hopeless.tokens_per_second:,.0f} symbols/s); training needs {rules.LEAST_STEPS}. Try {' or '.join(ways)}."
+        + (f"\nMind that {place.machine.note}" if place.machine.note else "")
     )
 
 

@@ -23,11 +23,12 @@ from smidgen.models.llama import LlamaConfig
 from smidgen.models.stack import StackConfig
 from smidgen.planning.fitting import fit_nonnegative
 from smidgen.planning.machine import MachineFacts, StepCosts, work_per_symbol
+from smidgen.planning.presets import kv_heads_for
 from smidgen.runs import atomic_write
 from smidgen.runtime import Runtime, describe_hardware
 
 _NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
-_VERSION = 1  # of what is measured; a change forgets what older code remembered
+_VERSION = 2  # of what is measured; a change forgets what older code remembered
 _RESERVE = 0.9  # share of the free memory a run may plan with
 _BUSY = 1.4  # two measurements of one product further apart than this mean that somebody else computes
 _MEASURE_SECONDS = 0.4  # repeated for so long, at least twice
@@ -127,8 +128,8 @@ def _step_costs(runtime: Runtime) -> StepCosts:
     scale = 16 if runtime.device.type == "cuda" else 1
     shapes = {  # (config, context, rows)
         "matrices": (_shape(512, 2, 2048, 1024), 256, 4 * scale),
-        "values": (_shape(128, 6, 512, 512), 256, 8 * scale),
-        "attention": (_shape(256, 2, 512, 512), 1024, 2 * scale),
+        "values": (_shape(256, 4, 1024, 2048), 512, 4 * scale),
+        "attention": (_shape(256, 2, 512, 512), 1024, 4 * scale),
         "logits": (_shape(128, 1, 512, 8192), 256, 4 * scale),
     }
     launches = _shape(64, 8, 64, 64)
@@ -143,7 +144,8 @@ def _step_costs(runtime: Runtime) -> StepCosts:
 
 
 def _shape(d_model: int, depth: int, d_ff: int, vocab_size: int) -> LlamaConfig:
-    attention = AttentionConfig(n_heads=max(1, d_model // 64), qk_norm=True)
+    n_heads = d_model // 64
+    attention = AttentionConfig(n_heads=n_heads, n_kv_heads=kv_heads_for(n_heads), qk_norm=True)
     stack = StackConfig(
         d_model=d_model,
         layers=tuple(range(depth)),
