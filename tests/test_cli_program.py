@@ -49,7 +49,7 @@ def test_verbs_bring_in_heavy_rooms_only_when_they_run():
 
 
 def test_the_version_is_told(smidgen: Smidgen):
-    assert smidgen("--version").stdout.startswith("smidgen 0.")
+    assert smidgen("--version").out.startswith("smidgen 0.")
 
 
 @pytest.mark.parametrize(
@@ -57,20 +57,34 @@ def test_the_version_is_told(smidgen: Smidgen):
     [
         (["trian"], "Did you mean 'train'?"),
         (["train", "--sise", "10M"], "--size"),
-        (["plan", "missing_folder"], "missing_folder"),
+        (["plan", "missing_folder"], "missing_folder: no such file or folder"),
+        (["plan", "--time", "soon"], "is not a time"),
+        (["train", "--size", "big"], "is not a size"),
+        (["train", "--time", "1m", "--steps", "5"], "are two budgets"),
+        (["train", "a", "b", "c"], "one name too many"),
+        (["generate", "nowhere"], "nowhere"),
+        (["generate", "nowhere", "--temperature", "-1"], "temperature"),
+        (["inspect", "nowhere.toml"], "no such recipe"),
+        (["report", "nowhere"], "nowhere"),
+        (["pull", "smollm3"], "Did you mean smollm2-135m?"),
+        (["doctor", "--device", "abacus"], "'abacus' is not a device"),
     ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_is_one_line_and_exit_code_2(smidgen: Smidgen, arguments: list[str], message: str):
+def test_a_mistake_is_told_in_a_line_or_two_with_exit_code_2(smidgen: Smidgen, arguments: list[str], message: str):
     result = smidgen(*arguments)
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
-    assert len(result.stderr.strip().splitlines()) <= 2
-    assert not result.stdout
+    assert result.code == 2
+    assert message in result.err
+    assert "Traceback" not in result.err
+    assert len(result.err.strip().splitlines()) <= 2
+    assert not result.out
 
 
-def test_a_traceback_comes_when_asked_for(smidgen: Smidgen):
-    assert "Traceback" in smidgen("trian", SMIDGEN_DEBUG="1").stderr
+def test_a_traceback_comes_when_asked_for(smidgen_process: Smidgen):
+    assert "Traceback" in smidgen_process("trian", SMIDGEN_DEBUG="1").err
+    quiet = smidgen_process("trian")
+    assert quiet.code == 2
+    assert "Traceback" not in quiet.err
 
 
 def test_a_reader_that_leaves_is_no_error():

@@ -107,9 +107,9 @@ def format_recipe(recipe: Recipe, heading: str = "") -> str:
     return "\n".join([*lines, *_table(recipe, ())]) + "\n"
 
 
-def differing_keys(one: Config, other: Config) -> list[str]:
-    """Return each key in which two configs differ, with both values: `train.seq_len (512, now 256)`."""
-    flat, changed = (dict(_flatten(config.model_dump(mode="json"))) for config in (one, other))
+def differing_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return each key in which two dumped recipes differ, with both values: `train.seq_len (512, now 256)`."""
+    flat, changed = dict(_flatten(before)), dict(_flatten(now))
     keys = [key for key in {**flat, **changed} if flat.get(key) != changed.get(key)]
     return [f"{key} ({_shown(flat.get(key))}, now {_shown(changed.get(key))})" for key in keys]
 

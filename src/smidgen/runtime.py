@@ -54,7 +54,10 @@ def close_runtime() -> None:
 
 def _choose_device(name: str | None) -> torch.device:
     if name is not None:
-        device = torch.device(name)
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            raise ConfigError(f"device {name!r} is not a device. Try cpu, cuda, cuda:1 or mps.") from None
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ConfigError(f"device {name!r} was asked for, but this machine shows no CUDA device. Try cpu.")
         return device

@@ -26,6 +26,7 @@ def command(model: str, context: int | None) -> None:
         kv_bytes_per_symbol,
     )
     from smidgen.models.stats import weight_bytes as bytes_at
+    from smidgen.planning.units import format_bytes
 
     config, notes = _read(model)
     screen, seen = Screen(), context or config.max_seq_len
@@ -40,13 +41,13 @@ def command(model: str, context: int | None) -> None:
     screen.say(f"{model}: {parts.total:,} parameters, {_shape(config)}")
     screen.show_table("", [(name, f"{count:>15,}", f"{count / parts.total:>6.1%}{more}") for name, count, more in rows])
     screen.say(_sharing(config, parts.total, alone.total))
-    sizes = ", ".join(f"{name} {bytes_at(config, name) / 1e6:,.1f} MB" for name in PRECISIONS)
+    sizes = ", ".join(f"{name} {format_bytes(bytes_at(config, name))}" for name in PRECISIONS)
     one, training = flops_per_symbol(config, seen), flops_per_symbol(config, seen, training=True)
     memory = kv_bytes_per_symbol(config)
     screen.say(f"weights in a file: {sizes}")
     screen.say(f"FLOPs per symbol at {seen:,} of context: {one.total:,} to generate, {training.total:,} to train")
     screen.say(
-        f"memory of a conversation: {memory:,} bytes per symbol, {memory * seen / 1e6:,.1f} MB at {seen:,} (bf16)"
+        f"memory of a conversation: {memory:,} bytes per symbol, {format_bytes(memory * seen)} at {seen:,} (bf16)"
     )
     for note in notes:
         screen.say(note)

@@ -3,6 +3,7 @@
 A run is begun when its recipe stands; whatever fails before leaves nothing behind.
 """
 
+import dataclasses
 import datetime
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from smidgen.planning.machine import MachineFacts, seconds_per_step
 from smidgen.planning.measure import measure_machine, remembered_machine
 from smidgen.planning.render import render_plan
 from smidgen.planning.units import format_bytes
-from smidgen.recipe import Recipe, VillageData, format_recipe, load_recipe
+from smidgen.recipe import Recipe, VillageData, format_recipe, load_recipe, recipe_from
 from smidgen.runs import RunDirectory, atomic_write
 from smidgen.runtime import Runtime, describe_hardware
 from smidgen.training.config import TimeBudget
@@ -62,6 +63,8 @@ def begin(request: Request, runtime: Runtime, screen: Screen, clock: Clock, held
         return open_begun(run, screen)
     if settled.plan is not None:
         screen.say(render_plan(settled.plan))
+        if request.steps is not None:
+            screen.say(f"--steps {request.steps} stands in place of the planned budget.")
     try:
         return _start(request, settled, runtime, screen, clock)
     except BaseException:  # whatever it was, Ctrl-C included: a run that never began must leave nothing
@@ -104,10 +107,11 @@ def _start(request: Request, settled: Settled, runtime: Runtime, screen: Screen,
     start = settled.start or (load_model(recipe.start_from, dtype=torch.float32) if recipe.start_from else None)
     screen.say(f"Preparing {_source_name(recipe)} ...")
     material = make_material(recipe, source, run, screen, start.tokenizer if start else None)
+    if start is None:
+        recipe = _with_vocabulary(recipe, material.tokenizer.vocab_size)
     model = start.model if start else _make_model(recipe)
-    _check_vocabulary(material, model)
     seconds = None if clock.total_seconds is None else clock.training_seconds()
-    facts = _facts(request, settled, material, runtime, seconds)
+    facts = _facts(request, dataclasses.replace(settled, recipe=recipe), material, runtime, seconds)
     run.write_resolved(facts)
     atomic_write(
         run.recipe, format_recipe(recipe, f"What {run.path.name} was trained by. Change a copy, not this file.")
@@ -121,10 +125,13 @@ def _make_model(recipe: Recipe) -> Model:
     return build_model(recipe.model, recipe.seed)
 
 
-def _check_vocabulary(material: Material, model: Model) -> None:
-    found, known = material.tokenizer.vocab_size, model.config.vocab_size
-    if found > known:
-        raise RunError(f"the tokenizer has {found} symbols, the model knows {known}. Give both the same number.")
+def _with_vocabulary(recipe: Recipe, vocab_size: int) -> Recipe:
+    """Return the recipe with the vocabulary the text really gave: a model of unused symbols would say them."""
+    if vocab_size == recipe.model.vocab_size:
+        return recipe
+    data = recipe.model_dump(mode="json", exclude_none=True)
+    data["model"]["vocab_size"] = data["tokenizer"]["vocab_size"] = vocab_size
+    return recipe_from(data, "the recipe with the vocabulary of the text")
 
 
 def _source_name(recipe: Recipe) -> str:

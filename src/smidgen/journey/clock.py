@@ -49,6 +49,8 @@ class Clock:
             )
         return left
 
-    def seconds_to_end(self) -> float:
-        """Return what is left of the time given, at least a second; without a total, a minute."""
-        return 60.0 if self.total_seconds is None else max(1.0, self.total_seconds - self.elapsed)
+    def seconds_to_end(self, training_seconds: float) -> float:
+        """Return what is left of the time given, at least a second; without a total, a tenth of the training's."""
+        if self.total_seconds is None:
+            return min(60.0, max(2.0, 0.1 * training_seconds))
+        return max(1.0, self.total_seconds - self.elapsed)

@@ -45,7 +45,7 @@ def finish(begun: Begun, progress: Progress, runtime: Runtime, screen: Screen, c
     shipped = load_model(run.model, dtype=runtime.dtype, device=runtime.device)
     log = [record for record in read_records(run.metrics) if record["kind"] == "train"]
     speed = statistics.median([record["tokens_per_second"] for record in log[-50:]] or [1000.0])
-    left = clock.seconds_to_end()
+    left = clock.seconds_to_end(progress.seconds)
     screen.say("Measuring the finished model ...")
     # A forward is a third of a training step, and windows that overlap by half run every symbol twice.
     validation = _measure(shipped, material, symbols=int(0.35 * left * 1.5 * speed))

@@ -13,7 +13,7 @@ from smidgen.data.passages import cut_text
 from smidgen.data.prepare import prepare
 from smidgen.data.shards import TokenShards
 from smidgen.data.village.corpus import documents as tell_documents
-from smidgen.errors import RunError
+from smidgen.errors import RunError, TokenizerError
 from smidgen.journey.screen import Screen
 from smidgen.recipe import Recipe, VillageData
 from smidgen.runs import RunDirectory
@@ -63,9 +63,25 @@ class Material:
             "validation_documents": len(self.shards.validation.lengths),
             "validation_bytes": self.shards.validation.text_bytes,
             "bytes_per_symbol": round(train.text_bytes / max(1, train.symbols), 4),
+            "conversations": self._has_conversations(),
             "hash": manifest.source,
             "tokenizer": manifest.tokenizer,
         }
+
+    def _has_conversations(self) -> bool:
+        """Whether a turn of a conversation begins anywhere in the first million symbols."""
+        try:
+            turn = self.tokenizer.special_id("<|im_start|>")
+        except TokenizerError:
+            return False
+        train, seen = self.shards.train, 0
+        for start, length in zip(train.starts.tolist(), train.lengths.tolist(), strict=True):
+            if (train.read(start, length) == turn).any():
+                return True
+            seen += length
+            if seen > 1_000_000:
+                break
+        return False
 
     def validation_documents(self, max_symbols: int) -> list[list[int]]:
         """Return held-out documents spread evenly over the split, of about so many symbols together, one at least.
@@ -110,14 +126,13 @@ def make_material(
         tokenizer = given or _make_tokenizer(recipe, source, screen)
         _save_tokenizer(tokenizer, run.tokenizer)
     tokenizer = load_tokenizer(run.tokenizer)
-    is_sample = not source.is_village and recipe.data.prepare.max_symbols is not None
     shards = prepare(
         source.documents,
         tokenizer,
         run.data,
         source.fingerprint,
         recipe.data.prepare,
-        total_bytes=source.text_bytes if is_sample or not source.is_village else None,
+        total_bytes=source.text_bytes,
     )
     for note in [*source.notes(), *shards.manifest.notes]:
         screen.say(note)

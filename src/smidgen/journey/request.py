@@ -59,10 +59,17 @@ class Request:
         return None if self.time is None else parse_time(self.time)
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes two requests ask for the same run."""
+        """Return what makes two requests ask for the same run, as plain values."""
         sources = [str(Path(source).resolve()) if Path(source).exists() else source for source in self.sources]
         asked = {"sources": sources, "overrides": sorted(self.overrides)}
-        return asked | {"size": self.size, "time": self.time, "steps": self.steps, "seed": self.seed}
+        asked |= {"size": self.size, "time": self.time, "steps": self.steps, "seed": self.seed}
+        own = self.recipe_file
+        return asked | {"recipe": None if own is None else _own_recipe(self, own).model_dump(mode="json")}
+
+    @property
+    def recipe_file(self) -> Path | None:
+        """The recipe file that decides everything, if one was given."""
+        return Path(self.sources[0]) if self.sources and self.sources[0].endswith(".toml") else None
 
     def budget_overrides(self) -> list[str]:
         """Return what `--steps` changes in a recipe."""
@@ -103,9 +110,8 @@ def settle(request: Request, measure: Callable[[], MachineFacts]) -> Settled:
     run = find_run(request)
     if run is not None:
         return Settled(run, _same_recipe(run, request))
-    first = request.sources[0] if request.sources else VILLAGE
-    if first.endswith(".toml"):
-        recipe = _own_recipe(request, Path(first))
+    if request.recipe_file is not None:
+        recipe = _own_recipe(request, request.recipe_file)
         return Settled(_directory(request, recipe.name), recipe)
     if len(request.sources) == 2:
         return _continue(request)
@@ -115,7 +121,7 @@ def settle(request: Request, measure: Callable[[], MachineFacts]) -> Settled:
 
 def plan_only(request: Request, measure: Callable[[], MachineFacts]) -> tuple[Plan, Recipe]:
     """Plan for a text, whatever runs there are. Raises ConfigError for what needs no plan: a recipe, or a model."""
-    if len(request.sources) > 1 or any(source.endswith(".toml") for source in request.sources):
+    if len(request.sources) > 1 or request.recipe_file is not None:
         raise ConfigError("a plan is made for a text: smidgen plan TEXT. A recipe has decided already; see `inspect`.")
     return make_plan(request, measure)
 
@@ -124,7 +130,7 @@ def find_run(request: Request) -> RunDirectory | None:
     """Return the run a request goes on with, if it was begun: the directory given, or that of the request's name."""
     if len(request.sources) > 2:
         raise ConfigError(f"{request.sources[2]!r} is one name too many. Write: train TEXT, or train MODEL TEXT.")
-    if request.sources and RunDirectory(request.sources[0]).is_started:
+    if len(request.sources) == 1 and RunDirectory(request.sources[0]).is_started:
         return RunDirectory(request.sources[0])
     run = _directory(request, _name_of(request))
     return run if run.is_started else None
@@ -228,24 +234,23 @@ def _own_recipe(request: Request, path: Path) -> Recipe:
 
 def _same_recipe(run: RunDirectory, request: Request) -> Recipe:
     """Return the recipe of a run that goes on. Raises RunError naming what was asked for differently this time."""
-    recipe = load_recipe(run.recipe)
-    before: Mapping[str, Any] = run.read_resolved().get("asked", {})
+    before: Mapping[str, Any] = run.read_resolved()["asked"]
     now = request.identity()
     if request.sources and Path(request.sources[0]).resolve() == run.path.resolve():
-        now["sources"] = before.get("sources", [])
-    differing = [
-        f"{key} ({before.get(key)}, now {value})" for key, value in now.items() if value and value != before.get(key)
-    ]
-    if request.sources and request.sources[0].endswith(".toml"):
-        differing = [d for d in differing if d.startswith("time")] + differing_keys(
-            recipe, _own_recipe(request, Path(request.sources[0]))
-        )
+        now["sources"] = before["sources"]
+    if now["recipe"] is not None:
+        differing = differing_keys(before["recipe"] or {}, now["recipe"])
+    else:  # what is not said this time stays as it was
+        dials = ("sources", "overrides", "size", "time", "steps", "seed")
+        differing = [
+            f"{key} ({before[key]}, now {now[key]})" for key in dials if now[key] not in (before[key], None, [])
+        ]
     if differing:
         raise RunError(
             f"{run.path}: was started with another recipe; it differs in {', '.join(differing[:6])}. "
             "Go on with the old options, or use another --name."
         )
-    return recipe
+    return load_recipe(run.recipe)
 
 
 def _directory(request: Request, name: str) -> RunDirectory:
@@ -258,8 +263,8 @@ def _name_of(request: Request) -> str:
         return request.name
     if not request.sources:
         return VILLAGE
-    if request.sources[0].endswith(".toml"):
-        return load_recipe(Path(request.sources[0]), request.overrides).name
+    if request.recipe_file is not None:
+        return load_recipe(request.recipe_file, request.overrides).name
     words = [Path(source).resolve().name if Path(source).exists() else source for source in request.sources]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(word.partition(".")[0] for word in words)).strip("-._") or "run"
 

@@ -3,6 +3,7 @@
 With every switch off this is HF's LlamaForCausalLM, parameter for parameter and name for name.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -46,13 +47,13 @@ class Llama(nn.Module):
             self.lm_head = Linear(config.stack.d_model, config.vocab_size)
 
     def forward(
-        self, ids: Int[Tensor, "B T"], state: DecodeState | None = None, rows: list[int] | None = None
+        self, ids: Int[Tensor, "B T"], state: DecodeState | None = None, rows: Sequence[int] | None = None
     ) -> Float[Tensor, "B T V"]:
         """Return fp32 logits of the symbol after each position; with `state`, of T new symbols in `rows`."""
         return self.logits(self.features(ids, state, rows))
 
     def features(
-        self, ids: Int[Tensor, "B T"], state: DecodeState | None = None, rows: list[int] | None = None
+        self, ids: Int[Tensor, "B T"], state: DecodeState | None = None, rows: Sequence[int] | None = None
     ) -> Float[Tensor, "B T D"]:
         """Return what the head reads, after the last norm: for chunked losses and for heads that need few positions."""
         embedding = self.model.embed_tokens
