@@ -20,7 +20,8 @@ setup: $(STAMP) ## install Smidgen and its tools into .venv (once; again only wh
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Smidgen needs Python 3.11 or newer. Name one: make PYTHON=/path/to/python3 setup"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@echo "Installing Smidgen and its tools into $(VENV): a few minutes the first time"
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 quickstart: $(STAMP) ## train a small model on the embedded village, evaluate it, write its report (8 minutes at most)

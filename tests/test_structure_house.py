@@ -161,7 +161,7 @@ def test_no_class_is_named_manager_or_helper():
     [
         (r"\bhasattr\(", "state the contract in a Protocol"),
         (r"\bmodel_type\s*==|\bconfig\.type\s*==|\bmodel\.type\s*==", "use a visible dict keyed by type, or a method"),
-        (r"\bimport pickle\b|\bpickle\.|\btorch\.(load|save)\(", "write safetensors or JSON; nothing is ever unpickled"),
+        (r"\bimport pickle\b|\bpickle\.|\btorch\.(load|save)\(", "write safetensors or JSON; never unpickle"),
         (r"\b(TODO|FIXME|XXX)\b", "do it, or open an issue"),
         (r"^\s*except\s*:", "name the exception"),
         (r"\bfrom [\w.]+ import \*", "name what is imported"),

@@ -22,6 +22,7 @@ from smidgen.journey.material import Material
 from smidgen.journey.screen import Screen
 from smidgen.journey.watching import TEMPERATURE, openings, write_samples
 from smidgen.models.stats import count_parameters
+from smidgen.planning.measure import remember_throughput, remembered_machine
 from smidgen.planning.units import format_bytes, format_time
 from smidgen.recipe import VillageData
 from smidgen.reports.card import write_card
@@ -54,7 +55,8 @@ def finish(begun: Begun, progress: Progress, runtime: Runtime, screen: Screen, c
         wanted = int(0.25 * left * 3 * speed / 250)  # a question and its story are 250 symbols
         figures["tasks"] = [_ask_village(shipped, begun.recipe.data, wanted, screen)]
     figures["health"] = _health(begun, shipped, runtime, figures, seconds=0.2 * left)
-    run.write_final_metrics(figures)
+    _remember_speed(begun, runtime, figures)
+    run.write_final_metrics(figures | {"total_seconds": round(clock.elapsed, 1)})
     write_pages(run)
     _say_farewell(run, figures, screen, clock)
 
@@ -147,6 +149,13 @@ def _peak_memory() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _remember_speed(begun: Begun, runtime: Runtime, figures: dict[str, Any]) -> None:
+    """Let later plans know what this machine really reached; a run under a minute says little."""
+    plan, machine = begun.resolved["plan"], remembered_machine(runtime)
+    if plan is not None and machine is not None and figures["seconds"] >= 60:
+        remember_throughput(runtime, machine, plan["expected"]["tokens_per_second"], figures["tokens_per_second"])
 
 
 def _say_farewell(run: RunDirectory, figures: dict[str, Any], screen: Screen, clock: Clock) -> None:
