@@ -255,7 +255,7 @@ def mishap(w: World) -> None:
 def outing(w: World) -> None:
     """Go somewhere, greet somebody, look at things, rest: a day on which little happens."""
     h, b, _ = w.people
-    x = w.thing(w.pick(("treasure", "tool", "fragile", "animal")), h)
+    x = w.thing(w.pick(("treasure", "tool", "fragile", "food")), h)
     x.holder = h
     do(w, Act("carry", h, x=x))
     if w.chance(0.2):
@@ -268,7 +268,7 @@ def outing(w: World) -> None:
         if h.place.group == "outdoor" and w.chance(0.3):
             do(w, Act("warn", b, h))
     plans.weather_turn(w, h)
-    if x.word.group != "animal" and w.chance(0.4):
+    if w.chance(0.4):
         do(w, Act("put_down", h, x=x))
     do(w, Act("rest", h))
     if w.chance(0.5):
