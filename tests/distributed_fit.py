@@ -4,16 +4,16 @@ import sys
 from pathlib import Path
 
 import torch
-from model_zoo import MODELS
 from safetensors.torch import save_file
-from test_training_loop import batch_of
 
+from model_zoo import MODELS
 from smidgen.data.batch import Batch
 from smidgen.models import build_model
 from smidgen.runtime import close_runtime, open_runtime
 from smidgen.training import Outside, TrainConfig, fit
 from smidgen.training.config import StepBudget
 from smidgen.training.objectives.next_token import next_token
+from test_training_loop import batch_of
 
 
 def share_of(batch: Batch, rank: int, world: int) -> Batch:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_zoo import MODELS, VOCAB, tiny
 from torch.nn import functional as F
 
+from model_zoo import MODELS, VOCAB, tiny
 from smidgen.models import build_empty, build_model
 
 

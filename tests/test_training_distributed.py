@@ -27,4 +27,7 @@ def test_two_processes_equal_one(model, tmp_path):
     one, two = (trained(tmp_path / f"{n}.safetensors", model, n) for n in (1, 2))
     assert one.keys() == two.keys()
     for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        told = f"{name} differs"
+        torch.testing.assert_close(
+            two[name], tensor, rtol=1e-4, atol=1e-5, msg=lambda text, told=told: f"{told}: {text}"
+        )

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from model_zoo import MODELS, VOCAB
 
+from model_zoo import MODELS, VOCAB
 from smidgen.data.batch import Batch
 from smidgen.errors import TrainingError
 from smidgen.models import build_model
@@ -100,17 +100,13 @@ def test_resumed_equals_uninterrupted_bit_for_bit(optimizer, ema):
 
 
 def test_a_token_budget_is_whole_steps():
-    config = TrainConfig(
-        budget=TokenBudget(tokens=100), seq_len=16, batch_tokens=32, compile="off", precision="fp32"
-    )
+    config = TrainConfig(budget=TokenBudget(tokens=100), seq_len=16, batch_tokens=32, compile="off", precision="fp32")
     assert fit(build_model(MODELS["gqa"]), endless(), next_token, config, CPU).step == 4
 
 
 def test_a_time_budget_ends_on_time_and_decayed():
     rates = []
-    config = TrainConfig(
-        budget=TimeBudget(seconds=2.0), seq_len=16, batch_tokens=32, compile="off", precision="fp32"
-    )
+    config = TrainConfig(budget=TimeBudget(seconds=2.0), seq_len=16, batch_tokens=32, compile="off", precision="fp32")
     outside = Outside(on_record=[lambda record: rates.append(record["learning_rate"])])
     done = fit(build_model(MODELS["gqa"]), endless(), next_token, config, CPU, outside)
     assert 1.9 < done.seconds < 2.2

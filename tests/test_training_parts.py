@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from model_zoo import MODELS
 from torch.nn import functional as F
 
+from model_zoo import MODELS
 from smidgen.models import build_model
 from smidgen.training.average import WeightAverage
 from smidgen.training.config import MuonConfig, ScheduleConfig

@@ -71,7 +71,7 @@ def _choose_device(name: str | None) -> torch.device:
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Resolve "auto" to the fastest safe dtype: bf16 where the processor multiplies it, fp16 on older GPUs, else fp32."""
+    """Resolve "auto" to the fastest safe dtype: bf16 where the processor multiplies it, fp16 on old GPUs, else fp32."""
     if precision != "auto":
         return _DTYPES[precision]
     if device.type == "cuda":

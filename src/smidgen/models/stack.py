@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from smidgen.config import Config
 from smidgen.models.attention import Attention, AttentionConfig
-from smidgen.models.layers import MLPS, MLPConfig, RMSNorm, Rotation, SwiGLUConfig, rms_normalize, rotation
+from smidgen.models.layers import MLPS, Embedding, MLPConfig, RMSNorm, Rotation, SwiGLUConfig, rms_normalize, rotation
 from smidgen.models.state import DecodeState, Recall
 
 
@@ -89,12 +89,16 @@ class Block(nn.Module):
 class Stack(nn.Module):
     """Blocks in the order of `config.layers`; a repeated id is the same module, its weights counted once."""
 
+    embed_tokens: Embedding
+    """Set by a model that reads ids, so that it has the name HF gives it."""
+
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
         self.config = config
         blocks = [Block(config) for _ in range(config.n_blocks)]
-        for block, mlp_id in zip(blocks, config.mlps or (), strict=False):
-            block.mlp = blocks[config.mlps.index(mlp_id)].mlp
+        mlps = config.mlps or range(len(blocks))
+        for block, mlp_id in zip(blocks, mlps, strict=True):
+            block.mlp = blocks[mlps.index(mlp_id)].mlp
         self.layers = nn.ModuleList(blocks[block_id] for block_id in config.layers)
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         if config.residual_scalars:

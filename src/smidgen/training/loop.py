@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from smidgen.data.batch import Batch
+from smidgen.models import Model
 from smidgen.runtime import Runtime
 from smidgen.training import parallel
 from smidgen.training.config import TrainConfig
@@ -25,7 +26,7 @@ BatchesFrom = Callable[[int], Iterator[Sequence[Batch]]]
 
 
 def fit(
-    model: nn.Module,
+    model: Model,
     batches_from: BatchesFrom,
     objective: Objective,
     config: TrainConfig,

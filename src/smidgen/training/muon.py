@@ -48,11 +48,11 @@ class Muon:
         config = self._config
         rate = config.learning_rate * multiplier
         for shape, names in self._shapes.items():
-            moved = [name for name in names if self._weights[name].grad is not None]
-            if not moved:
+            found = {name: grad for name in names if (grad := self._weights[name].grad) is not None}
+            if not found:
                 continue
+            moved, grads = list(found), list(found.values())
             weights = [self._weights[name] for name in moved]
-            grads = [self._weights[name].grad for name in moved]
             momenta = [self.momentum[name] for name in moved]
             torch._foreach_lerp_(momenta, grads, 1 - config.momentum)
             # Nesterov: look ahead along the new momentum.

@@ -69,7 +69,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, dtype: torch.dtyp
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if not weights:
         raise TrainingError("every weight is frozen: there is nothing to train. Check the surgery.")
-    names = {weight: name for name, weight in weights.items()}
+    names: dict[Tensor, str] = {weight: name for name, weight in weights.items()}
     tables = {name: w for name, w in weights.items() if "embed" in name or name.startswith("lm_head")}
     matrices = {name: w for name, w in weights.items() if w.ndim == 2 and name not in tables}
     vectors = {name: w for name, w in weights.items() if name not in tables and name not in matrices}

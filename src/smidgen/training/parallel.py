@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from smidgen.data.batch import Batch
+from smidgen.models import Model
 from smidgen.runtime import Runtime
 from smidgen.training.objectives import LossSum, Objective
 
@@ -22,7 +24,7 @@ from smidgen.training.objectives import LossSum, Objective
 class LossModule(nn.Module):
     """The objective as a module: tensors in, summed loss out."""
 
-    def __init__(self, model: nn.Module, objective: Objective) -> None:
+    def __init__(self, model: Model, objective: Objective) -> None:
         super().__init__()
         self.model = model
         self._objective = objective
@@ -60,12 +62,11 @@ class ParallelLoss:
         return value
 
 
-def apply(model: nn.Module, objective: Objective, runtime: Runtime, compiled: bool) -> ParallelLoss:
+def apply(model: Model, objective: Objective, runtime: Runtime, compiled: bool) -> ParallelLoss:
     """Wrap objective and model for this runtime: compile, then DDP."""
-    module: nn.Module = LossModule(model, objective)
-    if compiled:
-        # Fixed shapes: the planner gives every micro-batch the same rows and length, so one graph serves the run.
-        module = torch.compile(module, dynamic=False)
+    loss: nn.Module = LossModule(model, objective)
+    # Fixed shapes: the planner gives every micro-batch the same rows and length, so one graph serves the run.
+    module = cast(nn.Module, torch.compile(loss, dynamic=False)) if compiled else loss
     if runtime.world > 1:
         device_ids = [runtime.device.index] if runtime.device.type == "cuda" else None
         module = DistributedDataParallel(module, device_ids=device_ids)

@@ -14,6 +14,7 @@ from torch import nn
 
 from smidgen.data.batch import Batch
 from smidgen.errors import TrainingError
+from smidgen.models import Model
 from smidgen.runtime import Runtime
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.training.objectives import Objective
@@ -39,7 +40,7 @@ class Preflight:
 
 
 def check_before_training(
-    model: nn.Module, batch: Batch, objective: Objective, tokenizer: Tokenizer, runtime: Runtime
+    model: Model, batch: Batch, objective: Objective, tokenizer: Tokenizer, runtime: Runtime
 ) -> Preflight:
     """Overfit a corner of a batch with a copy of the model, decode a row, and check the document boundaries.
 
@@ -71,7 +72,7 @@ def _corner(batch: Batch) -> Batch:
     return Batch(batch.ids[rows], batch.targets[rows], batch.weights[rows], extra=batch.extra)
 
 
-def _overfit(model: nn.Module, corner: Batch, objective: Objective, runtime: Runtime) -> tuple[float, float]:
+def _overfit(model: Model, corner: Batch, objective: Objective, runtime: Runtime) -> tuple[float, float]:
     trial = copy.deepcopy(model)
     trial.compute_dtype = runtime.dtype if runtime.dtype != torch.float16 else torch.float32
     weights = [weight for weight in trial.parameters() if weight.requires_grad]

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 
-from smidgen.training.config import Budget, ScheduleConfig, TimeBudget, TokenBudget
+from smidgen.training.config import Budget, ScheduleConfig, StepBudget, TimeBudget, TokenBudget
 
 
 def learning_rate_multiplier(share: float, schedule: ScheduleConfig) -> float:
@@ -44,29 +44,27 @@ class BudgetClock:
         """Seconds of training so far, those before an interruption included."""
         return self._now() - self._started
 
-    def steps_planned(self) -> int | None:
-        """Return the number of steps of a budget that knows it."""
-        if isinstance(self._budget, TimeBudget):
-            return None
-        if isinstance(self._budget, TokenBudget):
-            return -(-self._budget.tokens // self._step_tokens)
-        return self._budget.steps
-
     def seconds_expected(self, step_seconds: float = 0.5) -> float:
         """Return the seconds the whole budget will take, guessed from `step_seconds` where it is not a time."""
-        planned = self.steps_planned()
-        return self._budget.seconds if planned is None else planned * step_seconds
+        budget = self._budget
+        if isinstance(budget, TimeBudget):
+            return budget.seconds
+        return _steps_of(budget, self._step_tokens) * step_seconds
 
     def share(self, step: int) -> float:
         """Return the used share of the budget when `step` steps are done."""
-        planned = self.steps_planned()
-        if planned is not None:
-            return min(1.0, step / planned)
-        return min(1.0, self.seconds / self._budget.seconds)
+        budget = self._budget
+        if isinstance(budget, TimeBudget):
+            return min(1.0, self.seconds / budget.seconds)
+        return min(1.0, step / _steps_of(budget, self._step_tokens))
 
     def is_over(self, step: int, step_seconds: float) -> bool:
         """Whether another step of `step_seconds` would end further from the budget than stopping here."""
-        planned = self.steps_planned()
-        if planned is not None:
-            return step >= planned
-        return step > 0 and self.seconds + step_seconds / 2 >= self._budget.seconds
+        budget = self._budget
+        if isinstance(budget, TimeBudget):
+            return step > 0 and self.seconds + step_seconds / 2 >= budget.seconds
+        return step >= _steps_of(budget, self._step_tokens)
+
+
+def _steps_of(budget: TokenBudget | StepBudget, step_tokens: int) -> int:
+    return -(-budget.tokens // step_tokens) if isinstance(budget, TokenBudget) else budget.steps

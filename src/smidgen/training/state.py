@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from smidgen.errors import CheckpointError
+from smidgen.models import Model
 from smidgen.training.average import WeightAverage
 from smidgen.training.config import TrainConfig
 from smidgen.training.optim import build_optimizer
@@ -17,7 +18,7 @@ from smidgen.training.progress import Progress
 class RunState:
     """Model, optimizer, average, loss scale, progress and random state of one run."""
 
-    def __init__(self, model: nn.Module, config: TrainConfig, dtype: torch.dtype) -> None:
+    def __init__(self, model: Model, config: TrainConfig, dtype: torch.dtype) -> None:
         self.model = model
         self.optimizer = build_optimizer(model, config.optimizer, dtype)
         self.average = None if config.ema_decay is None else WeightAverage(model, config.ema_decay)

@@ -7,9 +7,10 @@ masks, accumulation and data parallelism agree exactly. Each variant is a small 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from smidgen.data.batch import Batch
+from smidgen.models import Model
 
 
 @dataclass(frozen=True)
@@ -21,4 +22,4 @@ class LossSum:
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-Objective = Callable[[nn.Module, Batch], LossSum]
+Objective = Callable[[Model, Batch], LossSum]
