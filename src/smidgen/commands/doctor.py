@@ -1,6 +1,11 @@
 """`smidgen doctor`: what this machine offers and what a run would use of it."""
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from smidgen.planning.machine import MachineFacts
 
 EXTRAS = {
     "parquet": ("pyarrow", "reading .parquet files"),
@@ -13,25 +18,29 @@ EXTRAS = {
 
 @click.command()
 @click.option("--device", metavar="NAME", help="Look at this device: cpu, cuda, cuda:1, mps.")
-def command(device: str | None) -> None:
+@click.option("--measure", is_flag=True, help="Measure the machine anew: what plans rely on. Best when it is idle.")
+def command(device: str | None, measure: bool) -> None:
     """Show what this machine offers and what a run would use of it."""
     import shutil
     from importlib.util import find_spec
     from pathlib import Path
 
     from smidgen import __version__
+    from smidgen.planning.measure import measure_machine, remembered_machine
     from smidgen.runtime import describe_hardware, open_runtime
     from smidgen.training.parallel import probe_compile
 
     runtime = open_runtime(device=device)
     hardware = describe_hardware()
     failure = probe_compile(runtime.device)
+    machine = measure_machine(runtime, refresh=True) if measure else remembered_machine(runtime)
     dtype = str(runtime.dtype).removeprefix("torch.")
     free = shutil.disk_usage(Path.cwd()).free
     lines = [
         ("smidgen", f"{__version__} on Python {hardware['python']}, torch {hardware['torch']}"),
         ("processor", f"{hardware['cpu']}, {hardware['cores']} cores ({hardware['cpu_features']})"),
         ("graphics card", str(hardware["gpu"])),
+        ("measured speed", "not yet; the first plan does it" if machine is None else _speed(machine)),
         ("disk here", f"{free / 1e9:,.0f} GB free"),
         ("", ""),
         ("device", f"{runtime.device}, chosen " + ("by you" if device else "because it is the fastest one here")),
@@ -49,3 +58,10 @@ def command(device: str | None) -> None:
         lines.append((f"extra {extra}", f"{use}: " + ("installed" if found else f"pip install 'smidgen[{extra}]'")))
     for name, text in lines:
         click.echo(f"{name:<18}{text}".rstrip())
+
+
+def _speed(machine: "MachineFacts") -> str:
+    speed = (
+        f"{machine.matmul_flops / 1e12:.2f} TFLOP/s in {machine.dtype}, {machine.bandwidth / 1e9:.0f} GB/s of memory"
+    )
+    return f"{speed} (measured too slow on a busy machine? smidgen doctor --measure)"
