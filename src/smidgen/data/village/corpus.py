@@ -23,23 +23,25 @@ class VillageConfig(Config):
 
     seed: int = 0
     """Seed of the world: another seed is another, equally endless corpus."""
-    stories: float = Field(default=0.25, ge=0)
+    stories: float = Field(default=0.12, ge=0)
     """Share of documents that are plain stories of two or three episodes, rich in description."""
-    questions: float = Field(default=0.6, ge=0)
+    questions: float = Field(default=0.76, ge=0)
     """Share of documents that are a short story and questions about it, with exact answers."""
-    summaries: float = Field(default=0.04, ge=0)
+    summaries: float = Field(default=0.03, ge=0)
     """Share of documents that ask for a story in one sentence."""
-    sentiments: float = Field(default=0.04, ge=0)
+    sentiments: float = Field(default=0.03, ge=0)
     """Share of documents that ask how the story ends for its hero: positive, negative or neutral."""
     dialogues: float = Field(default=0.03, ge=0)
     """Share of documents that ask for the story as a dialogue."""
-    translations: float = Field(default=0.04, ge=0)
+    translations: float = Field(default=0.03, ge=0)
     """Share of documents that ask for translations to or from Tavi."""
-    questions_per_story: int = Field(default=6, ge=1)
+    questions_per_story: int = Field(default=10, ge=1)
     """The most questions asked about one story."""
+    scenes: float = Field(default=0.5, ge=0, le=1)
+    """Share of the question documents that are about a scene (who is where with what) instead of a whole short tale."""
     story_detail: float = Field(default=0.45, ge=0, le=1)
     """Descriptive sentences per event in plain stories."""
-    chat_detail: float = Field(default=0.06, ge=0, le=1)
+    chat_detail: float = Field(default=0.03, ge=0, le=1)
     """Descriptive sentences per event in stories that are asked about."""
 
 
@@ -72,7 +74,8 @@ def make_document(config: VillageConfig, split: Split, index: int) -> Document:
     if kind == "stories":
         tale = tell(config.seed, split, index, episodes=2 + (rng.random() < 0.5), detail=config.story_detail)
         return Document(text=tale.text, source=f"village:{split}:{index}")
-    tale = tell(config.seed, split, index, detail=config.chat_detail)
+    scene = kind == "questions" and rng.random() < config.scenes
+    tale = tell(config.seed, split, index, episodes=0 if scene else 1, detail=config.chat_detail)
     if kind == "questions" and tale.questions:
         turns = question_turns(tale, config.questions_per_story)
     else:

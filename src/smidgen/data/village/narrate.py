@@ -42,7 +42,7 @@ class Teller:
         self.rng = rng
         self.world = world
         self.detail = detail
-        self.rich = rich  # prefer the more colourful ways of telling, and describe places
+        self.rich = rich  # prefer the more colourful ways of telling, and describe places; else prefer the plain ones
         self.said_people: set[Person] = {world.people[0]}
         self.said_things: set[Thing] = set()
         self.said_adjectives: set[Thing] = set()
@@ -77,7 +77,7 @@ class Teller:
         kind = _REASONED.get(act.kind, act.kind) if act.r else act.kind
         options = grammar()[f"event.{kind}"]
         random = self.rng.random()
-        production: Production = options[int((random**0.5 if self.rich else random) * len(options))]
+        production: Production = options[int((random**0.5 if self.rich else random**2) * len(options))]
         joined = open_end and self._may_join(act, previous, production)
         self.quoted = production[0][:1] == '"'
         out: list[str] = []
@@ -107,7 +107,7 @@ class Teller:
             and production[0] == "A"
             and production[0].__class__ is Role
             and production[1].__class__ is str
-            and self.rng.random() < 0.25
+            and self.rng.random() < (0.25 if self.rich else 0.12)
             and not any(isinstance(p, str) and ('"' in p or ". " in p) for p in production)
         )
 
@@ -115,7 +115,13 @@ class Teller:
         if production[0][:1] == '"' or production[0] in ("R.cap", "X.the.cap", "lead"):
             return ""
         random = self.rng.random()
-        section = "link.so" if act.link == "so" and random < 0.6 else "link.next" if random < 0.22 else ""
+        section = (
+            "link.so"
+            if act.link == "so" and random < 0.6
+            else "link.next"
+            if random < (0.22 if self.rich else 0.08)
+            else ""
+        )
         if not section or not (production[0].__class__ is Role and production[0] in ("A", "B", "X", "X.his")):
             return ""
         return "".join(map(str, self._draw(grammar()[section]))) + " "
@@ -131,7 +137,7 @@ class Teller:
             section = f"detail.{act.time}" if hidden or self.rng.random() < 0.5 else f"detail.{act.weather}"
         options = grammar()[section]
         random = self.rng.random()
-        chosen = options[int((random**0.5 if self.rich else random) * len(options))]
+        chosen = options[int((random**0.5 if self.rich else random**2) * len(options))]
         out: list[str] = []
         expand(chosen, self.role, self.rng, out)
         return polish(capitalize("".join(out))) + "."
@@ -205,7 +211,12 @@ class Teller:
         return "".join(map(str, self._draw(grammar()["adj.place"]))) + " "
 
     def _may_pronoun(self, person: Person) -> bool:
-        return not self.quoted and person is self.subject and self._is_near(person) and self.rng.random() < 0.6
+        return (
+            not self.quoted
+            and person is self.subject
+            and self._is_near(person)
+            and self.rng.random() < (0.6 if self.rich else 0.4)
+        )
 
     def _introduction(self, person: Person) -> str:
         random = self.rng.random()

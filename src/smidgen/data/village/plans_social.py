@@ -318,5 +318,9 @@ def live(w: World, episodes: int) -> None:
                 do(w, Act("keep", other, x=x))
             else:
                 do(w, Act("be_at", other))
+    if episodes == 0 and w.chance(0.6):
+        x = w.thing(w.pick(KEPT), w.people[0])
+        x.holder = w.people[0]
+        do(w, Act("carry", w.people[0], x=x))
     for plan in w.rng.sample(PLANS, episodes):
         plan(w)

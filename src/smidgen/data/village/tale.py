@@ -62,7 +62,7 @@ class Tale:
 def tell(seed: int, split: Split, index: int, episodes: int = 1, detail: float = 0.12) -> Tale:
     """Tell tale number `index` of `split`; `episodes` plans make up the day, `detail` sentences describe per event.
 
-    A day of more than one episode is told in the more colourful way.
+    Without an episode a tale is a scene: who is where with what. A day of two or more is told more colourfully.
 
     Raises DataError if the split is unknown or the index negative.
     """
