@@ -68,6 +68,8 @@ def test_the_version_is_told(smidgen: Smidgen):
         (["report", "nowhere"], "nowhere"),
         (["pull", "smollm3"], "Did you mean smollm2-135m?"),
         (["doctor", "--device", "abacus"], "'abacus' is not a device"),
+        (["doctor", "--device", "meta"], "'meta' is not a device"),
+        (["eval", "runs/none", "--task", "tea"], "--task tea is no task"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -21,7 +21,7 @@ VERBS = {
     "plan": "Show every decision `train` would take, and run nothing",
     "chat": "Talk with a model in the terminal",
     "generate": "Continue a text",
-    "eval": "Measure a model: bits per byte, village questions, health",
+    "eval": "Measure a model: bits per byte, questions of tasks",
     "inspect": "Show a model's parts: parameters, bytes, FLOPs and memory per symbol",
     "pull": "Fetch a pretrained model, by catalogue name or hub id",
     "report": "Write a run's report.html anew",

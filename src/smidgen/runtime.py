@@ -46,6 +46,14 @@ def open_runtime(precision: str = "auto", device: str | None = None) -> Runtime:
     return Runtime(chosen, choose_dtype(precision, chosen), rank, world)
 
 
+def cache_home() -> Path:
+    """Return where what can be had again is kept: $SMIDGEN_CACHE, or `smidgen` below $XDG_CACHE_HOME or ~/.cache."""
+    if own := os.environ.get("SMIDGEN_CACHE"):
+        return Path(own).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "smidgen"
+
+
 def close_runtime() -> None:
     """Leave the process group, if there is one."""
     if dist.is_initialized():
@@ -53,21 +61,26 @@ def close_runtime() -> None:
 
 
 def _choose_device(name: str | None) -> torch.device:
-    if name is not None:
-        try:
-            device = torch.device(name)
-        except RuntimeError:
-            raise ConfigError(f"device {name!r} is not a device. Try cpu, cuda, cuda:1 or mps.") from None
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise ConfigError(f"device {name!r} was asked for, but this machine shows no CUDA device. Try cpu.")
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"device {name!r} is not a device. Try cpu, cuda, cuda:1 or mps.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"device {name!r} was asked for, but this machine shows no Metal device. Try cpu.")
+    if device.type != "cuda":
         return device
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-        return device
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+    # Without a number each process of a `torchrun` takes its own.
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index)
+    if device.index >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device {name!r} was asked for; this machine shows {torch.cuda.device_count()} CUDA devices."
+        )
+    torch.cuda.set_device(device)
+    return device
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:

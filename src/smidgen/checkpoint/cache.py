@@ -5,7 +5,6 @@ file of a repository. What is fetched is checked and converted aside, and appear
 """
 
 import difflib
-import os
 import re
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ from smidgen.checkpoint.hf_config import read_config
 from smidgen.checkpoint.tensors import refuse_pickle
 from smidgen.checkpoint.weights import model_dtype
 from smidgen.errors import CheckpointError, MissingExtraError
+from smidgen.runtime import cache_home
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+\.gguf)?")
 _HUB_PATTERNS = ("config.json", "model*.safetensors", "model.safetensors.index.json", "generation_config.json")
@@ -92,10 +92,8 @@ def cached(name: str) -> Path | None:
 
 
 def cache_directory() -> Path:
-    """Return where pulled models are kept: $SMIDGEN_CACHE, or `smidgen` below $XDG_CACHE_HOME or ~/.cache."""
-    chosen = os.environ.get("SMIDGEN_CACHE")
-    base = Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smidgen"
-    return base.expanduser() / "models"
+    """Return where pulled models are kept."""
+    return cache_home() / "models"
 
 
 def unknown_name(name: str) -> CheckpointError:

@@ -9,9 +9,7 @@ import click
 @click.command()
 @click.argument("model")
 @click.argument("text", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--task", "tasks", multiple=True, type=click.Choice(["village"]), help="Ask the questions of a task, too."
-)
+@click.option("--task", "tasks", multiple=True, metavar="NAME", help="Ask the questions of a task, too: village.")
 @click.option("--limit", type=click.IntRange(min=1), default=500, help="Most questions of a task. Default: 500.")
 @click.option("--max-bytes", type=click.IntRange(min=1), default=1_000_000, help="Most text scored. Default: 1000000.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -1,6 +1,6 @@
 """Measuring a model that exists: bits per byte on a text, questions of tasks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,7 @@ from smidgen.inference import Engine, prepare_for_decoding
 from smidgen.journey.material import open_material
 from smidgen.runs import RunDirectory
 from smidgen.runtime import open_runtime
-from smidgen.tasks.base import Task
-from smidgen.tasks.village import VillageQuestions
-
-TASKS: dict[str, Callable[[int], Task]] = {"village": lambda limit: VillageQuestions("test", n_examples=limit)}
-"""Tasks by name, given how many questions to ask."""
+from smidgen.tasks import TASKS
 
 _ENGINE_ROWS = 16
 
@@ -27,8 +23,10 @@ def assess(
 ) -> dict[str, Any]:
     """Measure a model on a text, or on what its run held out, and ask the first `limit` questions of each task.
 
-    Raises ConfigError if there is neither a text nor a run, CheckpointError if there is no such model.
+    Raises ConfigError if there is neither a text nor a run or no such task, CheckpointError if there is no such model.
     """
+    if unknown := [task for task in tasks if task not in TASKS]:
+        raise ConfigError(f"--task {unknown[0]} is no task. Known: {', '.join(TASKS)}.")
     runtime = open_runtime(device=device)
     run = RunDirectory(source)
     if text is None and not run.has_data:
