@@ -1,10 +1,14 @@
 """The machine is measured once, remembered, and corrected by what runs really reach."""
 
 import json
+import math
+import time
 from dataclasses import astuple
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from smidgen.planning import measure
 from smidgen.planning.machine import MachineFacts, StepCosts, optimizer_flops, seconds_per_step, work_per_symbol
@@ -47,9 +51,9 @@ def test_a_damaged_memory_is_measured_again(cache, counted, damage):
 
 def test_what_a_busy_machine_shows_is_said_and_not_remembered(cache, monkeypatch):
     speeds = iter([2e12, 1e12])
-    monkeypatch.setattr(measure, "_matmul_flops", lambda runtime: next(speeds))
-    monkeypatch.setattr(measure, "_bandwidth", lambda runtime: 1e10)
-    monkeypatch.setattr(measure, "_step_costs", lambda runtime: FACTS.costs)
+    monkeypatch.setattr(measure, "_matmul_flops", lambda runtime, until: next(speeds))
+    monkeypatch.setattr(measure, "_bandwidth", lambda runtime, until: 1e10)
+    monkeypatch.setattr(measure, "_step_costs", lambda runtime, peak, until: FACTS.costs)
     facts = measure.measure_machine(RUNTIME)
     assert "busy" in facts.note
     assert facts.matmul_flops == 2e12
@@ -82,20 +86,37 @@ def test_real_runs_correct_the_prediction(cache, counted):
 def test_prices_are_recovered_from_a_machine_that_has_them(monkeypatch):
     prices = FACTS.costs
 
-    def made_up(config, context, rows, runtime):
+    def made_up(config, context, rows, runtime, until):
         flops, attention, values = work_per_symbol(config, context)
         symbol = flops * prices.per_flop + attention * prices.per_attention_flop + values * prices.per_value
         # Sixteen symbols show what launching costs; their own share stands apart in no measurement.
         return len(config.stack.layers) * prices.per_block + (rows * context * symbol if context > 16 else 0)
 
     monkeypatch.setattr(measure, "_training_seconds", made_up)
-    found = measure._step_costs(RUNTIME)
+    found = measure._step_costs(RUNTIME, 1e12, 0.0)
     assert astuple(found) == pytest.approx(astuple(prices), rel=1e-6)
+
+
+@given(st.lists(st.floats(0.2, 5), min_size=4, max_size=4))
+def test_no_noise_makes_products_cheaper_than_the_machines_peak(noise):
+    causes = [[5e10, 1e9, 3e7], [4e10, 5e9, 6e7], [1e10, 2e10, 4e7], [2e10, 3e8, 5e7]]
+    prices = (2e-12, 4e-12, 1e-10)
+    effects = [n * sum(c * p for c, p in zip(row, prices, strict=True)) for n, row in zip(noise, causes, strict=True)]
+    found = measure._prices(causes, effects, least=1e-12)
+    assert found[0] >= 1e-12
+    assert min(found) >= 0
+
+
+def test_measuring_comes_to_an_end_on_a_machine_that_answers_slowly():
+    calls = []
+    seconds = measure._seconds(lambda: calls.append(time.sleep(0.01)), RUNTIME.device, until=0.0)
+    assert len(calls) == 2
+    assert 0.01 <= seconds < 5
 
 
 def test_a_training_step_takes_time(monkeypatch):
     monkeypatch.setattr(measure, "_MEASURE_SECONDS", 0.0)
-    assert 0 < measure._training_seconds(measure._shape(64, 1, 64, 64), 16, 1, RUNTIME) < 60
+    assert 0 < measure._training_seconds(measure._shape(64, 1, 64, 64), 16, 1, RUNTIME, math.inf) < 60
     assert measure.free_memory(RUNTIME.device) > 0
 
 

@@ -45,12 +45,15 @@ class Clock:
             enough = (self.elapsed + 3.0) / (1 - LEAST_SHARE - 0.03)
             raise BudgetError(
                 f"--time {format_time(self.total_seconds)} is too short: preparing took {self.elapsed:.0f} s. "
-                f"The text is prepared now, so the same command may do; else use --time {format_time(1.1 * enough)}."
+                f"Use --time {format_time(1.1 * enough)}."
             )
         return left
 
     def seconds_to_end(self, training_seconds: float) -> float:
-        """Return what is left of the time given, at least a second; without a total, a tenth of the training's."""
+        """Return seconds for the end: what is left of the reserve, at least one; without a total, a tenth of training.
+
+        Never more than the reserve: a run that was resumed has spent most of its time in an earlier command.
+        """
         if self.total_seconds is None:
             return min(60.0, max(2.0, 0.1 * training_seconds))
-        return max(1.0, self.total_seconds - self.elapsed)
+        return max(1.0, min(self.reserve, self.total_seconds - self.elapsed))

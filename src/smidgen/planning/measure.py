@@ -1,6 +1,7 @@
 """Measure this machine in a few seconds, and remember it on disk.
 
-Real training steps of four small shapes, each heavy in another cause of time, give the price of each cause.
+Real training steps of four small shapes, each heavy in another cause of time, give the price of each cause. On a busy
+or slow machine fewer steps are taken, and no price is believed that would beat the machine's own peak.
 """
 
 import hashlib
@@ -25,13 +26,14 @@ from smidgen.planning.fitting import fit_nonnegative
 from smidgen.planning.machine import MachineFacts, StepCosts, work_per_symbol
 from smidgen.planning.presets import kv_heads_for
 from smidgen.runs import atomic_write
-from smidgen.runtime import Runtime, describe_hardware
+from smidgen.runtime import Runtime, cache_home, describe_hardware
 
 _NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
-_VERSION = 2  # of what is measured; a change forgets what older code remembered
+_VERSION = 3  # of what is measured; a change forgets what older code remembered
 _RESERVE = 0.9  # share of the free memory a run may plan with
 _BUSY = 1.4  # two measurements of one product further apart than this mean that somebody else computes
 _MEASURE_SECONDS = 0.4  # repeated for so long, at least twice
+_ALL_SECONDS = 6.0  # after so long in all, what is left to measure is called only twice
 
 
 def measure_machine(runtime: Runtime, refresh: bool = False) -> MachineFacts:
@@ -62,14 +64,6 @@ def remember_throughput(
     return _write(_cache_path(runtime), replace(facts, correction=blended))
 
 
-def cache_directory() -> Path:
-    """Return where measurements are kept: SMIDGEN_CACHE, else XDG_CACHE_HOME/smidgen, else ~/.cache/smidgen."""
-    if own := os.environ.get("SMIDGEN_CACHE"):
-        return Path(own)
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "smidgen"
-
-
 def free_memory(device: torch.device) -> int:
     """Return the bytes a run may plan with: free GPU memory, or available RAM within the container's limit."""
     if device.type == "cuda":
@@ -88,7 +82,10 @@ def free_memory(device: torch.device) -> int:
 def _measure(runtime: Runtime) -> MachineFacts:
     hardware = describe_hardware()
     gpu = runtime.device.type == "cuda"
-    before, costs, after = _matmul_flops(runtime), _step_costs(runtime), _matmul_flops(runtime)
+    until = time.perf_counter() + _ALL_SECONDS
+    before = _matmul_flops(runtime, until)
+    costs = _step_costs(runtime, before, until)
+    after = _matmul_flops(runtime, until)
     slower, faster = sorted((before, after))
     busy = (
         f"this machine was busy while it was measured ({slower / 1e12:.2f} to {faster / 1e12:.2f} TFLOP/s): "
@@ -101,7 +98,7 @@ def _measure(runtime: Runtime) -> MachineFacts:
         threads=torch.get_num_threads(),
         memory_bytes=free_memory(runtime.device),
         matmul_flops=faster,
-        bandwidth=_bandwidth(runtime),
+        bandwidth=_bandwidth(runtime, until),
         costs=costs,
         compiles=gpu or (runtime.device.type == "cpu" and _has_compiler()),
         note=busy if faster > _BUSY * slower else "",
@@ -112,18 +109,18 @@ def _has_compiler() -> bool:
     return any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 
 
-def _matmul_flops(runtime: Runtime) -> float:
+def _matmul_flops(runtime: Runtime, until: float) -> float:
     size = 8192 if runtime.device.type == "cuda" else 2048
     left, right = (torch.ones(size, size, device=runtime.device, dtype=runtime.dtype) for _ in range(2))
-    return 2 * size**3 / _seconds(lambda: left @ right, runtime.device)
+    return 2 * size**3 / _seconds(lambda: left @ right, runtime.device, until)
 
 
-def _bandwidth(runtime: Runtime) -> float:
+def _bandwidth(runtime: Runtime, until: float) -> float:
     values = torch.ones(2**28 if runtime.device.type == "cuda" else 2**26, device=runtime.device)
-    return 4 * values.numel() / _seconds(lambda: values.sum(), runtime.device)
+    return 4 * values.numel() / _seconds(lambda: values.sum(), runtime.device, until)
 
 
-def _step_costs(runtime: Runtime) -> StepCosts:
+def _step_costs(runtime: Runtime, peak: float, until: float) -> StepCosts:
     """Fit the price of each cause on four shapes, after taking off what launching the blocks costs."""
     scale = 16 if runtime.device.type == "cuda" else 1
     shapes = {  # (config, context, rows)
@@ -133,14 +130,25 @@ def _step_costs(runtime: Runtime) -> StepCosts:
         "logits": (_shape(128, 1, 512, 8192), 256, 4 * scale),
     }
     launches = _shape(64, 8, 64, 64)
-    per_block = _training_seconds(launches, 16, 1, runtime) / len(launches.stack.layers)
+    per_block = _training_seconds(launches, 16, 1, runtime, until) / len(launches.stack.layers)
     causes, effects = [], []
     for config, context, rows in shapes.values():
-        seconds = _training_seconds(config, context, rows, runtime) - len(config.stack.layers) * per_block
+        seconds = _training_seconds(config, context, rows, runtime, until) - len(config.stack.layers) * per_block
         causes.append([rows * context * amount for amount in work_per_symbol(config, context)])
         effects.append(max(seconds, 1e-5))
+    return StepCosts(*_prices(causes, effects, least=1 / peak), per_block)
+
+
+def _prices(causes: list[list[float]], effects: list[float], least: float) -> tuple[float, float, float]:
+    """Return the prices of a matrix FLOP (`least` at the least), an attention FLOP and a value that explain effects.
+
+    A noisy measurement can be explained best by free products, and a large model would then seem to cost nothing.
+    """
     per_flop, per_attention_flop, per_value = fit_nonnegative(causes, effects)
-    return StepCosts(per_flop, per_attention_flop, per_value, per_block)
+    if per_flop < least:
+        rest = [max(effect - least * row[0], 0.1 * effect) for row, effect in zip(causes, effects, strict=True)]
+        per_flop, (per_attention_flop, per_value) = least, fit_nonnegative([row[1:] for row in causes], rest)
+    return per_flop, per_attention_flop, per_value
 
 
 def _shape(d_model: int, depth: int, d_ff: int, vocab_size: int) -> LlamaConfig:
@@ -156,7 +164,7 @@ def _shape(d_model: int, depth: int, d_ff: int, vocab_size: int) -> LlamaConfig:
     return LlamaConfig(vocab_size=vocab_size, max_seq_len=1024, logit_softcap=20.0, stack=stack)
 
 
-def _training_seconds(config: LlamaConfig, context: int, rows: int, runtime: Runtime) -> float:
+def _training_seconds(config: LlamaConfig, context: int, rows: int, runtime: Runtime, until: float) -> float:
     model = build_model(config, device=runtime.device)
     model.compute_dtype = runtime.dtype
     ids = torch.zeros(rows, context, dtype=torch.long, device=runtime.device)
@@ -165,13 +173,13 @@ def _training_seconds(config: LlamaConfig, context: int, rows: int, runtime: Run
         model.zero_grad(set_to_none=True)
         F.cross_entropy(model(ids).flatten(0, 1), ids.flatten()).backward()
 
-    return _seconds(step, runtime.device)
+    return _seconds(step, runtime.device, until)
 
 
-def _seconds(function: Callable[[], object], device: torch.device) -> float:
+def _seconds(function: Callable[[], object], device: torch.device, until: float) -> float:
     """Return the fewest seconds of a call: what else the machine does only ever adds.
 
-    Two calls are not counted; then up to ten within the time, at least two.
+    Two calls are not counted; then up to ten within the time, at least two. After `until`, one call and one more.
     """
     times: list[float] = []
     for _ in range(12):
@@ -182,7 +190,9 @@ def _seconds(function: Callable[[], object], device: torch.device) -> float:
         times.append(time.perf_counter() - start)
         if len(times) >= 4 and sum(times[2:]) > _MEASURE_SECONDS:
             break
-    return min(times[2:])
+        if len(times) >= 2 and time.perf_counter() > until:
+            break
+    return min(times[2:] or times[1:])
 
 
 def _wait(device: torch.device) -> None:
@@ -196,7 +206,7 @@ def _cache_path(runtime: Runtime) -> Path:
     hardware = describe_hardware()
     parts = (_VERSION, hardware["cpu"], hardware["gpu"], torch.get_num_threads(), torch.__version__)
     text = "|".join(map(str, (*parts, runtime.device.type, _NAMES[runtime.dtype])))
-    return cache_directory() / f"machine-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    return cache_home() / f"machine-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 
 def _read(path: Path) -> MachineFacts | None:
