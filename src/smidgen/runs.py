@@ -98,7 +98,7 @@ class RunDirectory:
             handle.truncate(0)
             handle.write(f"process {os.getpid()} on {socket.gethostname()}")
             handle.flush()
-            for part in self.path.glob(f".*{_PART}"):
+            for part in self.path.glob(f".*{_PART}*"):  # `.part` of files, `.partial-...` of directories
                 shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
             yield
 

@@ -46,13 +46,14 @@ def finish(begun: Begun, progress: Progress, runtime: Runtime, screen: Screen, c
     shipped = load_model(run.model, dtype=runtime.dtype, device=runtime.device)
     log = [record for record in read_records(run.metrics) if record["kind"] == "train"]
     speed = statistics.median([record["tokens_per_second"] for record in log[-50:]] or [1000.0])
+    own_speed = speed / runtime.world  # the other processes have left
     left = clock.seconds_to_end(progress.seconds)
     screen.say("Measuring the finished model ...")
     # A forward is a third of a training step, and windows that overlap by half run every symbol twice.
-    validation = _measure(shipped, material, symbols=int(0.35 * left * 1.5 * speed))
-    figures = _figures(begun, progress, log, validation) | {"tokens_per_second": speed}
+    validation = _measure(shipped, material, symbols=int(0.35 * left * 1.5 * own_speed))
+    figures = _figures(begun, progress, log, validation, runtime) | {"tokens_per_second": speed}
     if isinstance(begun.recipe.data, VillageData):
-        wanted = int(0.25 * left * 3 * speed / 250)  # a question and its story are 250 symbols
+        wanted = int(0.25 * left * 3 * own_speed / 250)  # a question and its story are 250 symbols
         figures["tasks"] = [_ask_village(shipped, begun.recipe.data, wanted, screen)]
     figures["health"] = _health(begun, shipped, runtime, figures, seconds=0.2 * left)
     _remember_speed(begun, runtime, figures)
@@ -73,7 +74,9 @@ def _measure(shipped: LoadedModel, material: Material, symbols: int) -> Measured
     return bits_per_byte_of_symbols(shipped.model, shipped.tokenizer, documents)
 
 
-def _figures(begun: Begun, progress: Progress, log: list[dict[str, Any]], validation: Measured) -> dict[str, Any]:
+def _figures(
+    begun: Begun, progress: Progress, log: list[dict[str, Any]], validation: Measured, runtime: Runtime
+) -> dict[str, Any]:
     """Return the final figures that need nothing but what is known already."""
     train = begun.material.shards.train
     late = [r["bits_per_byte"] for r in log if r["share"] >= 0.9 and r["bits_per_byte"] is not None]
@@ -86,7 +89,7 @@ def _figures(begun: Begun, progress: Progress, log: list[dict[str, Any]], valida
         "epochs": round(progress.symbols / train.symbols, 3),
         "parameters": count_parameters(begun.recipe.model).total,
         "file_bytes": sum(path.stat().st_size for path in begun.run.model.iterdir()),
-        "memory_bytes": _peak_memory(),
+        "memory_bytes": _peak_memory(runtime.device),
         "mfu": statistics.median(mfu) if mfu else None,
         "train_bits_per_byte": statistics.fmean(late) if late else None,
         "validation": validation.as_dict(),
@@ -139,10 +142,10 @@ def _first_bytes(texts: Iterator[str], limit: int) -> Iterator[str]:
             return
 
 
-def _peak_memory() -> int:
-    """Return the most memory held at once: of the GPU where there is one, else of the process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def _peak_memory(device: torch.device) -> int:
+    """Return the most memory held at once: of the GPU where it trained on one, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
         return 0
     import resource  # not on Windows
@@ -152,9 +155,13 @@ def _peak_memory() -> int:
 
 
 def _remember_speed(begun: Begun, runtime: Runtime, figures: dict[str, Any]) -> None:
-    """Let later plans know what this machine really reached; a run under a minute says little."""
+    """Let later plans know what this machine really reached; a run under a minute says little.
+
+    Only a run as it was planned tells of the prediction: not one whose recipe was overridden or that many shared.
+    """
     plan, machine = begun.resolved["plan"], remembered_machine(runtime)
-    if plan is not None and machine is not None and figures["seconds"] >= 60:
+    as_planned = runtime.world == 1 and not begun.resolved["asked"]["overrides"]
+    if plan is not None and machine is not None and as_planned and figures["seconds"] >= 60:
         remember_throughput(runtime, machine, plan["expected"]["tokens_per_second"], figures["tokens_per_second"])
 
 

@@ -234,7 +234,9 @@ def _own_recipe(request: Request, path: Path) -> Recipe:
 
 def _same_recipe(run: RunDirectory, request: Request) -> Recipe:
     """Return the recipe of a run that goes on. Raises RunError naming what was asked for differently this time."""
-    before: Mapping[str, Any] = run.read_resolved()["asked"]
+    before: Mapping[str, Any] | None = run.read_resolved().get("asked")
+    if before is None:
+        raise RunError(f"{run.resolved}: is missing, so the run cannot go on. Start anew with another --name.")
     now = request.identity()
     if request.sources and Path(request.sources[0]).resolve() == run.path.resolve():
         now["sources"] = before["sources"]
