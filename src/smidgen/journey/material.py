@@ -9,8 +9,8 @@ from typing import Any
 
 from smidgen.data.corpus import Corpus
 from smidgen.data.documents import Document
-from smidgen.data.passages import cut_text
 from smidgen.data.prepare import prepare
+from smidgen.data.sampling import sample_texts
 from smidgen.data.shards import TokenShards
 from smidgen.data.village.corpus import documents as tell_documents
 from smidgen.errors import RunError, TokenizerError
@@ -22,7 +22,6 @@ from smidgen.tokenizers.bpe import BpeConfig, train_bpe
 from smidgen.tokenizers.bytes import ByteTokenizer
 from smidgen.tokenizers.loading import load_tokenizer
 
-_SAMPLE_CHARACTERS = 1 << 16
 _VILLAGE_SAMPLE_BYTES = 3_000_000
 """Merges are settled early in a world of few thousand words, and telling more would cost a second per megabyte."""
 
@@ -163,36 +162,14 @@ def _make_tokenizer(recipe: Recipe, source: Source, screen: Screen) -> Tokenizer
     config = recipe.tokenizer
     if not isinstance(config, BpeConfig):
         return ByteTokenizer()
-    wanted = _VILLAGE_SAMPLE_BYTES if source.is_village else config.sample_bytes
-    texts = _first_texts(source.documents, wanted) if source.is_village else _sample_texts(source, wanted)
+    if source.is_village:
+        texts = sample_texts(source.documents, min(_VILLAGE_SAMPLE_BYTES, config.sample_bytes))
+    else:
+        texts = sample_texts(source.documents, config.sample_bytes, source.text_bytes)
     tokenizer, notes = train_bpe(texts, config)
     for note in notes:
         screen.say(note)
     return tokenizer
-
-
-def _sample_texts(source: Source, wanted_bytes: int) -> Iterator[str]:
-    """Yield pieces of text spread evenly over everything, of about so many bytes together."""
-    keep, offered = min(1.0, wanted_bytes / max(1, source.text_bytes)), 0.0
-    for text in _texts(source.documents):
-        for piece in cut_text(text, _SAMPLE_CHARACTERS):
-            before, offered = offered, offered + keep * len(piece) / _SAMPLE_CHARACTERS
-            if keep == 1.0 or int(before) != int(offered):
-                yield piece
-
-
-def _first_texts(documents: Iterable[Document], wanted_bytes: int) -> Iterator[str]:
-    taken = 0
-    for text in _texts(documents):
-        yield text
-        taken += len(text)
-        if taken >= wanted_bytes:
-            return
-
-
-def _texts(documents: Iterable[Document]) -> Iterator[str]:
-    for document in documents:
-        yield from [message.content for message in document.messages] or [document.text]
 
 
 def _save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:

@@ -47,10 +47,14 @@ class Screen:
             if self._live is None:
                 self._live = live
                 live.start()
-            live.update(self._line(record, with_bar=True))
+            line = Table.grid(padding=(0, 2))
+            line.add_column(min_width=10)
+            line.add_column(no_wrap=True, overflow="crop")
+            line.add_row(ProgressBar(total=1.0, completed=record["share"], width=16), _words(record))
+            live.update(line)
         elif now - self._last >= QUIET_SECONDS:
             self._last = now
-            self._console.print(self._line(record, with_bar=False))
+            self.say(_words(record))
 
     def end_progress(self) -> None:
         """Take the progress line away."""
@@ -58,20 +62,20 @@ class Screen:
             self._live.stop()
             self._live = None
 
-    def _line(self, record: dict[str, Any], with_bar: bool) -> Table:
-        share = record["share"]
-        words = [f"{share:4.0%}", f"step {record['step']:,}", f"loss {record['loss']:.3f}"]
-        if record.get("bits_per_byte") is not None:
-            words.append(f"{record['bits_per_byte']:.3f} bits/byte")
-        words.append(f"{record['tokens_per_second']:,.0f} tokens/s")
-        if record.get("mfu") is not None:
-            words.append(f"MFU {record['mfu']:.0%}")
-        if share > 0:
-            words.append(f"{_short_time(record['seconds'] * (1 - share) / share)} left")
-        table = Table.grid(padding=(0, 2))
-        cells = [ProgressBar(total=1.0, completed=share, width=24)] if with_bar else []
-        table.add_row(*cells, *words)
-        return table
+
+def _words(record: dict[str, Any]) -> str:
+    """Return one line about a training record, what a narrow terminal may cut off last."""
+    share = record["share"]
+    words = [f"{share:4.0%}"]
+    if share > 0:
+        words.append(f"{_short_time(record['seconds'] * (1 - share) / share)} left")
+    words.append(f"loss {record['loss']:.3f}")
+    if record.get("bits_per_byte") is not None:
+        words.append(f"{record['bits_per_byte']:.3f} bits/byte")
+    words.append(f"{record['tokens_per_second']:,.0f} tokens/s")
+    if record.get("mfu") is not None:
+        words.append(f"MFU {record['mfu']:.0%}")
+    return "  ".join([*words, f"step {record['step']:,}"])
 
 
 def _short_time(seconds: float) -> str:

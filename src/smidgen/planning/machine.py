@@ -15,9 +15,6 @@ COMPILE_GAIN = 1.3
 COMPILE_SECONDS = 30.0
 """First compiled step, cold: 14-40 s (measured.md)."""
 
-COMPILE_REPAYS_SECONDS = 90.0
-"""Runs shorter than this are not compiled; the training room's own threshold."""
-
 _OPTIMIZER_BYTES = 40
 """Memory traffic per parameter and step: weight, gradient, moments in and out, clipping."""
 
@@ -96,8 +93,3 @@ def seconds_per_step(
     optimizer += count_parameters(config).total * _OPTIMIZER_BYTES / machine.bandwidth
     gain = COMPILE_GAIN if compiled else 1.0
     return ((symbols + launches) / gain + optimizer) / machine.correction
-
-
-def expects_compile(machine: MachineFacts, seconds: float) -> bool:
-    """Whether a run of this length will be compiled."""
-    return machine.compiles and seconds >= COMPILE_REPAYS_SECONDS
