@@ -48,9 +48,9 @@ class Screen:
                 self._live = live
                 live.start()
             line = Table.grid(padding=(0, 2))
-            line.add_column(min_width=10)
+            line.add_column(width=12, no_wrap=True)
             line.add_column(no_wrap=True, overflow="crop")
-            line.add_row(ProgressBar(total=1.0, completed=record["share"], width=16), _words(record))
+            line.add_row(ProgressBar(total=1.0, completed=record["share"], width=12), _words(record))
             live.update(line)
         elif now - self._last >= QUIET_SECONDS:
             self._last = now
