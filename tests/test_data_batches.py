@@ -8,7 +8,7 @@ import torch
 from smidgen.data.conversations import conversation_batch, encode_conversation
 from smidgen.data.documents import Document
 from smidgen.data.prepare import PrepareConfig, prepare
-from smidgen.data.stream import Layout, PackedStream, prefetched, validation_batches
+from smidgen.data.stream import AnswerWeights, Layout, PackedStream, prefetched, validation_batches
 from smidgen.errors import DataError
 from smidgen.tokenizers.bytes import ByteTokenizer
 from smidgen.tokenizers.chat import Message
@@ -143,3 +143,16 @@ def test_rows_come_from_any_shard(corpus):
     text = "".join(BYTES.decode(stream.batch(step).targets[0].tolist()) for step in range(stream.index.rows))
     assert all(f"Nr {BYTES.decode(ids).split()[1]}" in text for ids in corpus.train.documents())
     assert isinstance(corpus.train.read(0, 2), np.ndarray)
+
+
+def test_answer_weights_touch_exactly_what_assistants_say():
+    messages = (Message("user", "assistant\n?"), Message("assistant", "yes"), Message("user", "why"))
+    ids = BYTES.encode_with_specials("<|endoftext|>")
+    ids += BYTES.encode_with_specials(
+        "".join(f"<|im_start|>{m.role}\n{m.content}<|im_end|>\n" for m in (*messages, Message("assistant", "so")))
+    )
+    weights = AnswerWeights(BYTES, 5.0).of(np.array([ids, ids[::-1]]))
+    marked = [symbol for symbol, weight in zip(ids, weights[0], strict=True) if weight == 5.0]
+    end = BYTES.special_id("<|im_end|>")
+    assert marked == [*b"yes", end, *b"so", end]
+    assert (weights[1] == 1.0).all()

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from smidgen.data.batch import Batch
 from smidgen.data.pack import RowIndex, pack_rows
@@ -46,15 +46,18 @@ class Layout:
 class RowReader:
     """Packs one side of a corpus into rows and reads them as batches."""
 
-    def __init__(self, split: ShardSet, tokenizer: Tokenizer, seq_len: int, seed: int = 0) -> None:
+    def __init__(
+        self, split: ShardSet, tokenizer: Tokenizer, seq_len: int, seed: int = 0, answer_weight: float = 1.0
+    ) -> None:
         self.split, self.seq_len = split, seq_len
+        self._answers = AnswerWeights(tokenizer, answer_weight) if answer_weight != 1 else None
         self.index: RowIndex = pack_rows(split.starts, split.lengths, seq_len, seed)
         self._pad = tokenizer.eot_id
         self._symbol_bytes = np.array(tokenizer.symbol_bytes(), dtype=np.int64)
         self._prefix_bytes = len(tokenizer.text_prefix)
 
     def batch(self, rows: Int[np.ndarray, "B"]) -> Batch:
-        """Return the rows as one batch; `bytes_scored` is exact."""
+        """Return the rows as one batch; `bytes_scored` is exact, or 0 where answers are weighted."""
         symbols = np.full((len(rows), self.seq_len + 1), self._pad, dtype=np.int64)
         weights = np.zeros((len(rows), self.seq_len), dtype=np.float32)
         starts, lengths, row_starts = self.index.starts, self.index.lengths, self.index.row_starts
@@ -66,11 +69,12 @@ class RowReader:
                 weights[number, at : at + length - 1] = 1
                 at += length
         ids, targets = symbols[:, :-1], symbols[:, 1:]
+        # A loss in which some symbols count more than others has no bits per byte.
+        scored = self._bytes_scored(ids, targets, weights) if self._answers is None else 0
+        if self._answers is not None:
+            weights *= self._answers.of(symbols)[:, 1:]
         return Batch(
-            torch.from_numpy(ids.copy()),
-            torch.from_numpy(targets.copy()),
-            torch.from_numpy(weights),
-            bytes_scored=self._bytes_scored(ids, targets, weights),
+            torch.from_numpy(ids.copy()), torch.from_numpy(targets.copy()), torch.from_numpy(weights), scored
         )
 
     def _bytes_scored(self, ids: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> int:
@@ -82,12 +86,36 @@ class RowReader:
         return scored
 
 
+class AnswerWeights:
+    """Finds what assistants say in rows of ChatML, and gives it a weight of its own."""
+
+    def __init__(self, tokenizer: Tokenizer, weight: float) -> None:
+        self._weight = weight
+        self._opening = np.array(tokenizer.encode_with_specials("<|im_start|>assistant\n"))
+        self._end = tokenizer.special_id("<|im_end|>")
+
+    def of(self, symbols: Int[np.ndarray, "B S"]) -> Float[np.ndarray, "B S"]:
+        """Return the weight of each symbol: answers with their end symbol, against 1 for everything else."""
+        width, length = len(self._opening), symbols.shape[1]
+        windows = np.lib.stride_tricks.sliding_window_view(symbols, width, axis=1)
+        # The latest event at or before a symbol tells whether an answer is being given: odd after an opening.
+        events = np.zeros((len(symbols), length + width + 1), dtype=np.int64)
+        rows, opened = np.nonzero((windows == self._opening).all(-1))
+        events[rows, opened + width] = 2 * (opened + width) + 1
+        rows, ended = np.nonzero(symbols == self._end)
+        events[rows, ended + 1] = 2 * (ended + 1)
+        inside = np.maximum.accumulate(events[:, :length], axis=1) % 2 == 1
+        return np.where(inside, self._weight, 1.0).astype(np.float32)
+
+
 class PackedStream:
     """Training batches without end, in an order that only seed, step and rank decide."""
 
-    def __init__(self, split: ShardSet, tokenizer: Tokenizer, layout: Layout, seed: int = 0) -> None:
+    def __init__(
+        self, split: ShardSet, tokenizer: Tokenizer, layout: Layout, seed: int = 0, answer_weight: float = 1.0
+    ) -> None:
         self.layout, self.seed = layout, seed
-        self._reader = RowReader(split, tokenizer, layout.seq_len, seed)
+        self._reader = RowReader(split, tokenizer, layout.seq_len, seed, answer_weight)
         self.index = self._reader.index
         self._orders: dict[int, np.ndarray] = {}
 

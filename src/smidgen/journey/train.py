@@ -62,7 +62,9 @@ def _learn(begun: Begun, runtime: Runtime, screen: Screen) -> Progress:
     runtime = dataclasses.replace(runtime, dtype=choose_dtype(config.precision, runtime.device))
     torch.manual_seed(recipe.seed)
     model = begun.model.to(runtime.device)
-    stream = PackedStream(material.shards.train, material.tokenizer, lay_out(config, runtime), recipe.seed)
+    stream = PackedStream(
+        material.shards.train, material.tokenizer, lay_out(config, runtime), recipe.seed, config.answer_weight
+    )
     saved = [load_training_state(run.checkpoints)]
     state = saved[0]
     if state is None and runtime.is_first:

@@ -108,6 +108,8 @@ class TrainConfig(Config):
     """Symbols of one optimizer step, over all ranks."""
     micro_rows: Annotated[int, Field(ge=1)] | None = None
     """Rows of one forward; None: as many as a step has, up to 16. More rows than fit are accumulated."""
+    answer_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of what assistants say in conversations, against 1 for everything else; above 1, answering comes first."""
     optimizer: OptimizerConfig = MuonConfig()
     """How weights move."""
     schedule: ScheduleConfig = ScheduleConfig()
