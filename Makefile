@@ -5,7 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+USABLE := $(VENV)/.installed
+STAMP := $(VENV)/.installed-dev
 # The suite runs on two workers; one thread each keeps them from fighting over two cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
@@ -17,14 +18,19 @@ help: ## show this list
 
 setup: $(STAMP) ## install Smidgen and its tools into .venv (once; again only when pyproject.toml changes)
 
-$(STAMP): pyproject.toml constraints.txt
+$(USABLE): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Smidgen needs Python 3.11 or newer. Name one: make PYTHON=/path/to/python3 setup"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing Smidgen and its tools into $(VENV): a few minutes the first time"
+	@echo "Installing Smidgen into $(VENV): a minute or two the first time"
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable .
+	@touch $@
+
+$(STAMP): $(USABLE)
+	@echo "Installing the tools of its developers into $(VENV): a few minutes the first time"
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-quickstart: $(STAMP) ## train a small model on the embedded village, evaluate it, write its report (8 minutes at most)
+quickstart: $(USABLE) ## train a small model on the embedded village, evaluate it, write its report (8 minutes at most)
 	$(BIN)/smidgen train recipes/quickstart.toml --time 6m
 	$(BIN)/smidgen generate runs/quickstart --samples 3
 

@@ -73,9 +73,7 @@ class RowReader:
         scored = self._bytes_scored(ids, targets, weights) if self._answers is None else 0
         if self._answers is not None:
             weights *= self._answers.of(symbols)[:, 1:]
-        return Batch(
-            torch.from_numpy(ids.copy()), torch.from_numpy(targets.copy()), torch.from_numpy(weights), scored
-        )
+        return Batch(torch.from_numpy(ids.copy()), torch.from_numpy(targets.copy()), torch.from_numpy(weights), scored)
 
     def _bytes_scored(self, ids: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> int:
         taught = weights > 0
@@ -142,16 +140,17 @@ class PackedStream:
         """Return how many times the data has been read when this many steps are done."""
         return step * self.layout.step_rows / self.index.rows
 
-    def repetition_note(self, steps: int) -> str | None:
-        """Return what to say, loudly, if so many steps read the data more than once; None if they do not."""
-        epochs = self.epochs_at(steps)
-        if epochs <= 1:
-            return None
+    def repetition_note(self, step: int) -> str | None:
+        """Return what to say, loudly, when this step is the first of a second or of a fifth reading; else None."""
+        before, now = self.epochs_at(step - 1), self.epochs_at(step)
+        symbols = f"its {int((self.index.lengths - 1).sum()):,} training symbols"
         # Repeating up to 4 times is nearly as good as new text, 16 is where it stops helping.
         # Source: Muennighoff et al. 2023, arXiv 2305.16264.
-        advice = "about as good as new text up to 4 times" if epochs <= 4 else "past 4 times each pass teaches less"
-        symbols = int((self.index.lengths - 1).sum())
-        return f"The run reads its {symbols:,} training symbols {epochs:.1f} times ({advice})."
+        if before <= 1 < now:
+            return f"From here on the run repeats {symbols} (about as good as new text up to 4 times)."
+        if before <= 4 < now:
+            return f"The run has read {symbols} 4 times: past that each pass teaches less, and it may overfit."
+        return None
 
     def _order(self, epoch: int) -> np.ndarray:
         epoch = int(epoch)

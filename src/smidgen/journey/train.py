@@ -85,6 +85,11 @@ def _learn(begun: Begun, runtime: Runtime, screen: Screen) -> Progress:
         if record["kind"] == "note":
             screen.say(record["text"])
 
+    def watch_repetition(record: dict[str, Any]) -> None:
+        note = stream.repetition_note(record["step"])
+        if note is not None and runtime.is_first:
+            tell({"kind": "note", "step": record["step"], "text": note})
+
     shown = [open_tensorboard(run.path / "tensorboard")] if config.tensorboard and runtime.is_first else []
     with stop_on_signals() as should_stop:
         outside = Outside(
@@ -95,7 +100,7 @@ def _learn(begun: Begun, runtime: Runtime, screen: Screen) -> Progress:
             should_stop=should_stop,
             flops_per_symbol=begun.resolved["model"]["flops_per_symbol"],
             peak_flops=(begun.resolved["peak_flops"] or 0.0) * runtime.world,
-            on_record=[screen.show_progress, *shown],
+            on_record=[screen.show_progress, watch_repetition, *shown],
             checkpoint_seconds=config.checkpoint_seconds,
             checkpoint_steps=config.checkpoint_steps,
             is_first=runtime.is_first,

@@ -50,7 +50,10 @@ def fit(
     watch, log = LossWatch(config.spike_factor), StepLog(outside, config, runtime)
     batches = batches_from(progress.data_step)
     model.train()
-    while not _decide(runtime, clock.is_over(progress.step, log.step_seconds), outside.should_stop()):
+    while not _decide(runtime, clock.is_over(progress.step, log.step_seconds)):
+        if _decide(runtime, outside.should_stop()):
+            progress.ended = "interrupted"
+            break
         before = _agree(runtime, clock.share(progress.step))
         micro = next(batches)
         multiplier = learning_rate_multiplier(before, config.schedule)
@@ -71,9 +74,10 @@ def fit(
                 watch.see(*seen)
             outside.work(run, before)
             log.restart()
+    else:
+        progress.ended = "budget"
     for seen in log.flush(progress):
         watch.see(*seen)
-    progress.ended = "budget" if clock.is_over(progress.step, 0.0) or progress.share >= 0.99 else "interrupted"
     outside.save(run)
     if run.average is not None and progress.ended == "budget":
         run.average.swap()
@@ -110,9 +114,9 @@ def _agree(runtime: Runtime, share: float) -> float:
     return share if runtime.world == 1 else float(_from_first(runtime, share))
 
 
-def _decide(runtime: Runtime, *reasons: bool) -> bool:
-    """Whether to stop, as rank 0 sees it."""
-    return any(reasons) if runtime.world == 1 else bool(_from_first(runtime, float(any(reasons))))
+def _decide(runtime: Runtime, own: bool) -> bool:
+    """Return rank 0's decision."""
+    return own if runtime.world == 1 else bool(_from_first(runtime, float(own)))
 
 
 def _from_first(runtime: Runtime, value: float) -> Tensor:

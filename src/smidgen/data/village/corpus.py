@@ -80,7 +80,9 @@ def make_document(config: VillageConfig, split: Split, index: int) -> Document:
         turns = question_turns(tale, config.questions_per_story)
     else:
         turns = _exercise(kind, tale, rng)
-    messages = [Message("user" if at % 2 == 0 else "assistant", turn) for at, turn in enumerate(turns)]
+    # An answer begins with a space, as its words do inside the story: the same BPE symbols, so that reading them out is
+    # copying. Without it no model of 2.3M symbols' training named a person (7% against 37% by chance, LOG.md).
+    messages = [Message("assistant", f" {turn}") if at % 2 else Message("user", turn) for at, turn in enumerate(turns)]
     return Document(messages=tuple(messages), source=f"village:{split}:{index}")
 
 

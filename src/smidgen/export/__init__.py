@@ -1,1 +1,0 @@
-"""Products of a checkpoint for other engines."""
