@@ -1,10 +1,12 @@
 """The training mix: plain stories, and conversations in which a story is read and asked about.
 
 A conversation is an ordinary one: the user gives a story with a question, the assistant answers with the bare answer,
-more questions follow; or the user asks for a summary, the mood, a dialogue, a translation. Questions follow the same
+more questions follow; or the user asks for the story again, a sentence of it, a summary, the mood, a dialogue, a
+translation. Questions follow the same
 rules in every split.
 """
 
+import re
 from collections.abc import Iterator
 from itertools import count
 from random import Random
@@ -23,17 +25,20 @@ class VillageConfig(Config):
 
     seed: int = 0
     """Seed of the world: another seed is another, equally endless corpus."""
-    stories: float = Field(default=0.12, ge=0)
+    stories: float = Field(default=0.10, ge=0)
     """Share of documents that are plain stories of two or three episodes, rich in description."""
-    questions: float = Field(default=0.76, ge=0)
+    questions: float = Field(default=0.62, ge=0)
     """Share of documents that are a short story and questions about it, with exact answers."""
-    summaries: float = Field(default=0.03, ge=0)
+    recitals: float = Field(default=0.20, ge=0)
+    """Share of documents that ask for a story again, or for the first sentence with a word in it: nothing
+    teaches finding and copying faster, and answering is made of both (LOG.md)."""
+    summaries: float = Field(default=0.02, ge=0)
     """Share of documents that ask for a story in one sentence."""
-    sentiments: float = Field(default=0.03, ge=0)
+    sentiments: float = Field(default=0.02, ge=0)
     """Share of documents that ask how the story ends for its hero: positive, negative or neutral."""
-    dialogues: float = Field(default=0.03, ge=0)
+    dialogues: float = Field(default=0.02, ge=0)
     """Share of documents that ask for the story as a dialogue."""
-    translations: float = Field(default=0.03, ge=0)
+    translations: float = Field(default=0.02, ge=0)
     """Share of documents that ask for translations to or from Tavi."""
     questions_per_story: int = Field(default=10, ge=1)
     """The most questions asked about one story."""
@@ -61,10 +66,11 @@ def documents(
 def make_document(config: VillageConfig, split: Split, index: int) -> Document:
     """Make document `index` of a split, a pure function of its arguments."""
     rng = Random(f"{config.seed}/{split}/{index}/document")
-    kinds = ("stories", "questions", "summaries", "sentiments", "dialogues", "translations")
+    kinds = ("stories", "questions", "recitals", "summaries", "sentiments", "dialogues", "translations")
     shares = (
         config.stories,
         config.questions,
+        config.recitals,
         config.summaries,
         config.sentiments,
         config.dialogues,
@@ -74,7 +80,7 @@ def make_document(config: VillageConfig, split: Split, index: int) -> Document:
     if kind == "stories":
         tale = tell(config.seed, split, index, episodes=2 + (rng.random() < 0.5), detail=config.story_detail)
         return Document(text=tale.text, source=f"village:{split}:{index}")
-    scene = kind == "questions" and rng.random() < config.scenes
+    scene = kind in ("questions", "recitals") and rng.random() < config.scenes
     tale = tell(config.seed, split, index, episodes=0 if scene else 1, detail=config.chat_detail)
     if kind == "questions" and tale.questions:
         turns = question_turns(tale, config.questions_per_story)
@@ -119,7 +125,30 @@ _SENTIMENT = (
 _DIALOGUE = ("Tell this story as a dialogue.", "Turn the story into a dialogue.")
 
 
+_AGAIN = ("Tell it again.", "Tell the same story again.", "Again, please.")
+
+
+def recital_turns(tale: Tale, rng: Random) -> list[str]:
+    """Return the turns of a recital: the whole story again, or the first sentence in which a word stands, for words."""
+    if rng.random() < 0.4:
+        return [f"{tale.text}\n\n{rng.choice(_AGAIN)}", tale.text]
+    words = {person.name for person in tale.world.people} | {thing.word.text for thing in tale.world.things}
+    first: dict[str, str] = {}
+    for sentence in _SENTENCE_END.split(tale.text):
+        said = set(_WORD.findall(sentence))
+        first |= {word: sentence for word in sorted(words & said) if word not in first}
+    asked = rng.sample(sorted(first), min(4, len(first)))
+    turns = [turn for word in asked for turn in (f"Read the first sentence with the word {word}.", first[word])]
+    return [question_prompt(tale.text, turns[0]), *turns[1:]]
+
+
+_SENTENCE_END = re.compile(r'(?<=[.!?]) (?=[A-Z"])|(?<=[.!?]") (?=[A-Z"])')
+_WORD = re.compile(r"[A-Za-z-]+")
+
+
 def _exercise(kind: str, tale: Tale, rng: Random) -> list[str]:
+    if kind == "recitals":
+        return recital_turns(tale, rng)
     if kind == "translations" and tale.translations:
         turns: list[str] = []
         for pair in tale.translations[:6]:
