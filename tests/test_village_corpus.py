@@ -37,8 +37,7 @@ def test_documents_are_stories_or_conversations_with_alternating_turns():
         kinds["story" if document.text else "chat"] += 1
         for at, message in enumerate(document.messages):
             assert message.role == ("user", "assistant")[at % 2]
-            opening = " " if message.role == "assistant" else ""  # the space its words have in the story
-            assert message.content == opening + message.content.strip() != opening
+            assert message.content.strip() == message.content != ""
         assert len(document.messages) % 2 == 0
     assert 0.08 < kinds["story"] / 800 < 0.16
 

@@ -25,13 +25,13 @@ class VillageConfig(Config):
 
     seed: int = 0
     """Seed of the world: another seed is another, equally endless corpus."""
-    stories: float = Field(default=0.10, ge=0)
+    stories: float = Field(default=0.12, ge=0)
     """Share of documents that are plain stories of two or three episodes, rich in description."""
-    questions: float = Field(default=0.62, ge=0)
+    questions: float = Field(default=0.75, ge=0)
     """Share of documents that are a short story and questions about it, with exact answers."""
-    recitals: float = Field(default=0.20, ge=0)
-    """Share of documents that ask for a story again, or for the first sentence with a word in it: nothing
-    teaches finding and copying faster, and answering is made of both (LOG.md)."""
+    recitals: float = Field(default=0.05, ge=0)
+    """Share of documents that ask for a story again, or for the first sentence with a word in it: finding and copying,
+    which answering is made of."""
     summaries: float = Field(default=0.02, ge=0)
     """Share of documents that ask for a story in one sentence."""
     sentiments: float = Field(default=0.02, ge=0)
@@ -86,9 +86,7 @@ def make_document(config: VillageConfig, split: Split, index: int) -> Document:
         turns = question_turns(tale, config.questions_per_story)
     else:
         turns = _exercise(kind, tale, rng)
-    # An answer begins with a space, as its words do inside the story: the same BPE symbols, so that reading them out is
-    # copying. Without it no model of 2.3M symbols' training named a person (7% against 37% by chance, LOG.md).
-    messages = [Message("assistant", f" {turn}") if at % 2 else Message("user", turn) for at, turn in enumerate(turns)]
+    messages = [Message("user" if at % 2 == 0 else "assistant", turn) for at, turn in enumerate(turns)]
     return Document(messages=tuple(messages), source=f"village:{split}:{index}")
 
 
