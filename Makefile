@@ -62,6 +62,7 @@ docs: $(STAMP) ## check that every link and every command in README.md and docs/
 gpu: $(STAMP) ## on a machine with a GPU: its tests, its throughput, one training study
 	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python -m benchmarks.gpu
+	$(BIN)/smidgen train --size 50M --time 5m --out runs/gpu --name study-50m
 
 clean: ## remove everything that can be made again (never runs/)
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
