@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from model_zoo import MODELS
-from test_training_loop import config_for, endless, weights_of
 
+from model_zoo import MODELS
 from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
 from smidgen.models import build_model
 from smidgen.runtime import Runtime, choose_dtype
 from smidgen.training import Outside, fit
 from smidgen.training.objectives.next_token import next_token
+from test_training_loop import config_for, endless, weights_of
 
 pytestmark = [
     pytest.mark.gpu,
