@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "smoke.toml"
-STEPS = 400
+STEPS = 3000
 
 
 def start(out: Path) -> subprocess.Popen:
@@ -37,13 +37,13 @@ def same_weights(one: Path, two: Path) -> bool:
     return first.keys() == second.keys() and all(bool((first[name] == second[name]).all()) for name in first)
 
 
-def kill_at_random(out: Path, times: int, life: float, seed: int) -> int:
-    """Start the run `times` times and kill it somewhere in its life; return how often it was still alive."""
+def kill_at_random(out: Path, times: int, latest: float, seed: int) -> int:
+    """Start the run `times` times and kill it within `latest` seconds; return how often it was still alive."""
     moments, killed = random.Random(seed), 0
     for _ in range(times):
         process = start(out)
         try:
-            process.wait(timeout=moments.uniform(0.3, life))
+            process.wait(timeout=moments.uniform(0.3, latest))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             killed += 1
@@ -55,8 +55,8 @@ def kill_at_random(out: Path, times: int, life: float, seed: int) -> int:
 @pytest.mark.timeout(1500)
 def test_twenty_kills_end_with_the_weights_of_the_run_never_killed(tmp_path):
     life = finish(tmp_path / "straight")
-    killed = kill_at_random(tmp_path / "killed", 20, life, seed=20)
-    assert killed >= 10
+    killed = kill_at_random(tmp_path / "killed", 20, life / 7, seed=20)
+    assert killed >= 15
     finish(tmp_path / "killed")
     assert same_weights(tmp_path / "straight", tmp_path / "killed")
 
