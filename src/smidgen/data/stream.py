@@ -194,7 +194,7 @@ def prefetched(make: Callable[[], Iterator[T]], ahead: int) -> Iterator[T]:
                 if not offer((True, item)):
                     return
             offer((False, None))
-        except BaseException as error:
+        except BaseException as error:  # whatever it was belongs to the reader, who raises it
             offer((False, error))
 
     threading.Thread(target=work, name="prefetch", daemon=True).start()

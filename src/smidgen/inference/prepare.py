@@ -203,5 +203,5 @@ def _packs(dtype: torch.dtype) -> bool:
     weight, x = torch.eye(32, dtype=dtype), torch.arange(32, dtype=dtype)[None]
     try:
         return torch.equal(PackedLinear(weight)(x), x)
-    except (RuntimeError, NotImplementedError, AttributeError):
+    except (RuntimeError, NotImplementedError, AttributeError):  # what a torch built without oneDNN answers
         return False
