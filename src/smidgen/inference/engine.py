@@ -130,7 +130,7 @@ class Engine:
 
     @property
     def _device(self) -> torch.device:
-        return self._memory.state.keys.device
+        return next(iter(self.model.parameters())).device
 
     def _encode(self, text: str) -> list[int]:
         if self.tokenizer is None:

@@ -46,6 +46,19 @@ class LanguageModel(Protocol):
         """Return what the head reads."""
         ...
 
+    def features_and_losses(
+        self, ids: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], weights: Float[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T D"], dict[str, Tensor]]:
+        """Return the features for training, and what parts of the model minimise besides, summed over supervised symbols.
+
+        A patcher that learns, for one: its loss is of the model, not of the objective.
+        """
+        ...
+
+    def head_weight(self) -> Float[Tensor, "V D"]:
+        """Return the output head's weight, for losses that never make all logits."""
+        ...
+
     def logits(self, features: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """Return fp32 logits of features."""
         ...

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from smidgen.config import Config
 from smidgen.models.layers import Embedding, Linear
 from smidgen.models.stack import Stack, StackConfig
-from smidgen.models.state import DecodeState
+from smidgen.models.state import StackState
 
 
 class LlamaConfig(Config):
@@ -47,18 +47,24 @@ class Llama(nn.Module):
             self.lm_head = Linear(config.stack.d_model, config.vocab_size)
 
     def forward(
-        self, ids: Int[Tensor, "B T"], state: DecodeState | None = None, rows: Sequence[int] | None = None
+        self, ids: Int[Tensor, "B T"], state: StackState | None = None, rows: Sequence[int] | None = None
     ) -> Float[Tensor, "B T V"]:
         """Return fp32 logits of the symbol after each position; with `state`, of T new symbols in `rows`."""
         return self.logits(self.features(ids, state, rows))
 
     def features(
-        self, ids: Int[Tensor, "B T"], state: DecodeState | None = None, rows: Sequence[int] | None = None
+        self, ids: Int[Tensor, "B T"], state: StackState | None = None, rows: Sequence[int] | None = None
     ) -> Float[Tensor, "B T D"]:
         """Return what the head reads, after the last norm: for chunked losses and for heads that need few positions."""
         embedding = self.model.embed_tokens
         x = embedding(ids).to(self.compute_dtype or embedding.weight.dtype)
         return self.model(x, state.extend(rows, ids.shape[1]) if state is not None else None)
+
+    def features_and_losses(
+        self, ids: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], weights: Float[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T D"], dict[str, Tensor]]:
+        """Return the features; a Llama has no losses of its own."""
+        return self.features(ids), {}
 
     def logits(self, features: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """Return fp32 logits of features."""
@@ -71,7 +77,7 @@ class Llama(nn.Module):
         """Return the output head's weight: the embedding's own when tied."""
         return self.model.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight
 
-    def init_state(self, rows: int, max_len: int) -> DecodeState:
+    def init_state(self, rows: int, max_len: int) -> StackState:
         """Allocate decoding memory for `rows` sequences of at most `max_len` symbols."""
         return self.model.init_state(rows, max_len, self.compute_dtype or self.model.embed_tokens.weight.dtype)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from smidgen.config import Config
 from smidgen.models.attention import Attention, AttentionConfig
 from smidgen.models.layers import MLPS, Embedding, MLPConfig, RMSNorm, Rotation, SwiGLUConfig, rms_normalize, rotation
-from smidgen.models.state import DecodeState, Recall
+from smidgen.models.state import StackState, Recall
 
 
 class StackConfig(Config):
@@ -123,13 +123,13 @@ class Stack(nn.Module):
             x = block(x, turn, depth, recall)
         return self.norm(x)
 
-    def init_state(self, rows: int, max_len: int, dtype: torch.dtype) -> DecodeState:
+    def init_state(self, rows: int, max_len: int, dtype: torch.dtype) -> StackState:
         """Allocate empty memory for decoding `rows` sequences of at most `max_len` symbols."""
         config, device = self.config, self.norm.weight.device
         shape = (len(config.layers), rows, config.attention.kv_heads, max_len, config.d_head)
         keys, values = (torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))
         positions = torch.arange(max_len, device=device)
-        return DecodeState(keys, values, rotation(positions, config.d_head, config.attention.rope_theta, dtype))
+        return StackState(keys, values, rotation(positions, config.d_head, config.attention.rope_theta, dtype))
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Draw every weight: fan-in scaled normals; output projections smaller by depth, or zero."""

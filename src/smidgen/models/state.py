@@ -6,6 +6,7 @@ because memory is indexed by depth, not by block. Rows move independently, so ra
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 import torch
 from jaxtyping import Float
@@ -15,8 +16,36 @@ from smidgen.errors import SmidgenError
 from smidgen.models.layers import Rotation
 
 
-class DecodeState:
-    """Key/value memory of one Stack for a fixed number of rows and a fixed greatest length."""
+class DecodeState(Protocol):
+    """What a model remembers of a fixed number of rows, each up to a fixed greatest length, whatever it is made of."""
+
+    lengths: list[int]
+    """Symbols each row has seen; host-side, because the engine reads them at every step."""
+
+    @property
+    def max_len(self) -> int:
+        """Symbols a row can hold."""
+        ...
+
+    def truncate(self, row: int, length: int) -> None:
+        """Forget everything after the first `length` symbols of a row; 0 frees the row."""
+        ...
+
+    def copy_row(self, source: int, target: int, length: int | None = None) -> None:
+        """Give `target` the first `length` symbols of `source` (None: all): a shared prefix."""
+        ...
+
+    def swap_rows(self, first: int, second: int) -> None:
+        """Exchange what two rows remember, so that running rows can stay together and nothing is forgotten."""
+        ...
+
+    def adopt(self, other: Self) -> None:
+        """Take over all that a smaller state of the same model remembers, row by row: how memory grows."""
+        ...
+
+
+class StackState:
+    """Key/value memory of one Stack."""
 
     def __init__(
         self,
@@ -31,7 +60,7 @@ class DecodeState:
         self.table = table
         """Rotary angles of every position up to the greatest length."""
         self.lengths = [0] * keys.shape[1]
-        """Symbols each row has seen; host-side, because the engine reads them at every step."""
+        """Symbols each row has seen."""
 
     @property
     def max_len(self) -> int:
@@ -75,7 +104,7 @@ class DecodeState:
             memory[:, second, :, :end] = kept
         self.lengths[first], self.lengths[second] = self.lengths[second], self.lengths[first]
 
-    def adopt(self, other: "DecodeState") -> None:
+    def adopt(self, other: "StackState") -> None:
         """Take over all that a smaller state remembers, row by row: how memory grows."""
         rows, end = len(other.lengths), max(other.lengths)
         self.keys[:, :rows, :, :end] = other.keys[:, :, :, :end]
@@ -87,7 +116,7 @@ class DecodeState:
 class Recall:
     """What one forward with state needs, computed once for all depths: where to write, what to see, how to turn."""
 
-    state: DecodeState
+    state: StackState
     rows: slice | Tensor
     """The rows of this forward; a slice when they are neighbours, which costs no copy of their memory."""
     at: slice | tuple[Tensor, Tensor]
@@ -115,7 +144,7 @@ class Recall:
         return seen[0], seen[1]
 
 
-def _recall(state: DecodeState, rows: list[int], starts: list[int], n_new: int) -> Recall:
+def _recall(state: StackState, rows: list[int], starts: list[int], n_new: int) -> Recall:
     device, dtype = state.keys.device, state.keys.dtype
     neighbours = rows == list(range(rows[0], rows[0] + len(rows)))
     chosen = slice(rows[0], rows[0] + len(rows)) if neighbours else torch.tensor(rows, device=device)

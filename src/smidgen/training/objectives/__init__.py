@@ -18,7 +18,9 @@ class LossSum:
     """A loss summed over supervised symbols, and sums of whatever else is worth logging."""
 
     loss: Tensor
-    """Scalar, nats."""
+    """What is minimised: scalar, nats."""
+    nll: Tensor | None = None
+    """Next-symbol loss alone, summed with the same weights, where other losses are added; None: `loss` is just that."""
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
