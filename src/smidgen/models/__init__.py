@@ -49,9 +49,9 @@ class LanguageModel(Protocol):
     def features_and_losses(
         self, ids: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], weights: Float[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T D"], dict[str, Tensor]]:
-        """Return the features for training, and what parts of the model minimise besides, summed over supervised symbols.
+        """Return the features for training, and what parts of the model minimise besides, by name.
 
-        A patcher that learns, for one: its loss is of the model, not of the objective.
+        Sums over supervised symbols. A patcher that learns, for one: its loss is of the model, not of the objective.
         """
         ...
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from smidgen.config import Config
 from smidgen.models.attention import Attention, AttentionConfig
 from smidgen.models.layers import MLPS, Embedding, MLPConfig, RMSNorm, Rotation, SwiGLUConfig, rms_normalize, rotation
-from smidgen.models.state import StackState, Recall
+from smidgen.models.state import Recall, StackState
 
 
 class StackConfig(Config):
