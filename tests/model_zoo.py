@@ -33,6 +33,7 @@ MODELS = {
     "one-mlp": tiny(mlps=(0, 0, 0)),
     "relu2": tiny(mlp=ReLU2Config(d_ff=64)),
     "qk-norm": tiny(attention=AttentionConfig(n_heads=4, n_kv_heads=2, qk_norm=True)),
+    "window": tiny(attention=AttentionConfig(n_heads=4, n_kv_heads=2, window=5)),
     "best": tiny(
         attention=AttentionConfig(n_heads=4, n_kv_heads=2, qk_norm=True),
         mlp=ReLU2Config(d_ff=64),

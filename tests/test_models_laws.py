@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from model_zoo import MODELS, VOCAB, tiny
 from smidgen.models import build_empty, build_model
+from smidgen.models.attention import attend_in_blocks
 
 
 def randomized(config, seed=0):
@@ -125,3 +126,12 @@ def test_the_same_seed_draws_the_same_weights():
     one, same, other = (build_model(MODELS["gqa"], seed) for seed in (3, 3, 4))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     assert not torch.equal(one.model.embed_tokens.weight, other.model.embed_tokens.weight)
+
+
+@pytest.mark.parametrize(("length", "window"), [(300, 1), (300, 40), (300, 128), (300, 129), (130, 127), (20, 50)])
+def test_a_window_hides_what_is_further_back(length, window):
+    generator = torch.Generator().manual_seed(0)
+    queries, keys, values = (torch.randn(2, heads, length, 8, generator=generator) for heads in (4, 2, 2))
+    seen = torch.ones(length, length, dtype=torch.bool).tril().triu(1 - window)
+    expected = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen, enable_gqa=True)
+    torch.testing.assert_close(attend_in_blocks(queries, keys, values, window), expected, rtol=1e-4, atol=1e-5)

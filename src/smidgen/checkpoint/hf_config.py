@@ -73,8 +73,8 @@ class ReadConfig:
 
 def is_expressible(config: LlamaConfig) -> bool:
     """Whether Hugging Face's Llama (or Qwen3, with qk_norm) computes exactly this model."""
-    plain = config.logit_softcap is None and not config.stack.residual_scalars
-    return plain and isinstance(config.stack.mlp, SwiGLUConfig)
+    unheard_of = config.logit_softcap is not None or config.stack.residual_scalars or config.stack.attention.window
+    return not unheard_of and isinstance(config.stack.mlp, SwiGLUConfig)
 
 
 def write_config(config: LlamaConfig, tokenizer: Tokenizer, dtype: torch.dtype) -> dict[str, Any]:

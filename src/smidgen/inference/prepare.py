@@ -100,6 +100,7 @@ class FusedAttention(nn.Module):
     def __init__(self, attention: Attention, qkv_proj: nn.Module, norms: list[nn.Module], o_proj: nn.Module) -> None:
         super().__init__()
         self.d_head = attention.d_head
+        self.window = attention.window
         self.heads = [p.out_features // self.d_head for p in (attention.q_proj, attention.k_proj, attention.v_proj)]
         self.qkv_proj = qkv_proj
         self.o_proj = o_proj
@@ -118,7 +119,7 @@ class FusedAttention(nn.Module):
             queries, keys = both.split((n_queries, n_keys), 1)
             both = torch.cat([self.q_norm(queries), self.k_norm(keys)], 1)
         queries, keys = rotate(both, turn).split((n_queries, n_keys), 1)
-        return self.o_proj(attend(queries, keys, values, depth, recall).transpose(1, 2).flatten(2))
+        return self.o_proj(attend(queries, keys, values, depth, recall, self.window).transpose(1, 2).flatten(2))
 
 
 class FusedSwiGLU(nn.Module):

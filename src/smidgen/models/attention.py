@@ -26,6 +26,8 @@ class AttentionConfig(Config):
     """Base of the rotary frequencies."""
     qk_norm: bool = False
     """RMS-norm queries and keys per head before turning them. Source: Henry et al. 2020, arXiv 2010.04245."""
+    window: Annotated[int, Field(ge=1)] | None = None
+    """Symbols each position sees: itself and the window - 1 before it. None: all of the past. Source: arXiv 2004.05150."""
 
     @property
     def kv_heads(self) -> int:
@@ -39,6 +41,7 @@ class Attention(nn.Module):
     def __init__(self, d_model: int, d_head: int, config: AttentionConfig, norm_eps: float) -> None:
         super().__init__()
         self.d_head = d_head
+        self.window = config.window
         self.q_proj = Linear(d_model, config.n_heads * d_head)
         self.k_proj = Linear(d_model, config.kv_heads * d_head)
         self.v_proj = Linear(d_model, config.kv_heads * d_head)
@@ -56,7 +59,7 @@ class Attention(nn.Module):
         )
         queries = rotate(self.q_norm(queries), turn)
         keys = rotate(self.k_norm(keys), turn)
-        mixed = attend(queries, keys, values, depth, recall)
+        mixed = attend(queries, keys, values, depth, recall, self.window)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
 
@@ -66,24 +69,31 @@ def attend(
     values: Float[Tensor, "B G T K"],
     depth: int,
     recall: Recall | None,
+    window: int | None = None,
 ) -> Float[Tensor, "B H T K"]:
     """Attend to the new symbols alone or, with `recall`, to all the rows remember at this depth, the new included."""
     if recall is None:
-        return attend_causal(queries, keys, values)
+        return attend_causal(queries, keys, values, window)
     remembered = recall.remember(depth, keys, values)
-    return (
-        attend_causal(queries, keys, values) if recall.from_empty else attend_memory(queries, *remembered, recall.mask)
-    )
+    if recall.from_empty:
+        return attend_causal(queries, keys, values, window)
+    return attend_memory(queries, *remembered, recall.mask)
 
 
 def attend_causal(
-    queries: Float[Tensor, "B H T K"], keys: Float[Tensor, "B G T K"], values: Float[Tensor, "B G T K"]
+    queries: Float[Tensor, "B H T K"],
+    keys: Float[Tensor, "B G T K"],
+    values: Float[Tensor, "B G T K"],
+    window: int | None = None,
 ) -> Float[Tensor, "B H T K"]:
     """Attend each position to itself and the past: fused on a GPU, blocks of matrix products on a CPU."""
     if queries.device.type == "cpu":
-        return attend_in_blocks(queries, keys, values)
-    grouped = queries.shape[1] != keys.shape[1]
-    return F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=grouped)
+        return attend_in_blocks(queries, keys, values, window)
+    grouped, length = queries.shape[1] != keys.shape[1], queries.shape[2]
+    if window is None or window >= length:
+        return F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=grouped)
+    seen = torch.ones(length, length, dtype=torch.bool, device=queries.device).tril().triu(1 - window)
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen, enable_gqa=grouped)
 
 
 BLOCK = 128
@@ -91,9 +101,12 @@ BLOCK = 128
 
 
 def attend_in_blocks(
-    queries: Float[Tensor, "B H T K"], keys: Float[Tensor, "B G T K"], values: Float[Tensor, "B G T K"]
+    queries: Float[Tensor, "B H T K"],
+    keys: Float[Tensor, "B G T K"],
+    values: Float[Tensor, "B G T K"],
+    window: int | None = None,
 ) -> Float[Tensor, "B H T K"]:
-    """Attend causally, one block of query positions at a time, each against the keys up to its end.
+    """Attend causally, one block of query positions at a time, each against the keys its window holds up to its end.
 
     Plain matrix products keep the processor's bf16 units busy and share each key/value head among its group of
     queries: forward and backward together take a quarter of the time of torch's CPU kernel at 512 symbols (LOG.md,
@@ -106,11 +119,14 @@ def attend_in_blocks(
     mixed = []
     for start in range(0, length, BLOCK):
         end = min(start + BLOCK, length)
+        first = 0 if window is None else max(0, start - window + 1)
         block = grouped[:, :, start:end]
-        scores = torch.bmm(block.flatten(1, 2), keys[:, :end].mT).unflatten(1, block.shape[1:3])
-        future = F.pad(later[: end - start, : end - start], (start, 0))
-        weights = (scores.float() * d_head**-0.5 + future).softmax(-1).to(values.dtype)
-        mixed.append(torch.bmm(weights.flatten(1, 2), values[:, :end]).unflatten(1, block.shape[1:3]))
+        scores = torch.bmm(block.flatten(1, 2), keys[:, first:end].mT).unflatten(1, block.shape[1:3])
+        hidden = F.pad(later[: end - start, : end - start], (start - first, 0))
+        if window is not None and end - first > window:
+            hidden = hidden + torch.full_like(hidden, -torch.inf).tril(start - first - window)
+        weights = (scores.float() * d_head**-0.5 + hidden).softmax(-1).to(values.dtype)
+        mixed.append(torch.bmm(weights.flatten(1, 2), values[:, first:end]).unflatten(1, block.shape[1:3]))
     return torch.cat(mixed, dim=2).unflatten(0, (-1, n_groups)).flatten(1, 2)
 
 

@@ -129,7 +129,8 @@ class Stack(nn.Module):
         shape = (len(config.layers), rows, config.attention.kv_heads, max_len, config.d_head)
         keys, values = (torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))
         positions = torch.arange(max_len, device=device)
-        return StackState(keys, values, rotation(positions, config.d_head, config.attention.rope_theta, dtype))
+        table = rotation(positions, config.d_head, config.attention.rope_theta, dtype)
+        return StackState(keys, values, table, config.attention.window)
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Draw every weight: fan-in scaled normals; output projections smaller by depth, or zero."""

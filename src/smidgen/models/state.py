@@ -52,6 +52,7 @@ class StackState:
         keys: Float[Tensor, "L rows H S K"],
         values: Float[Tensor, "L rows H S K"],
         table: Rotation,
+        window: int | None = None,
     ) -> None:
         self.keys = keys
         self.values = values
@@ -59,6 +60,8 @@ class StackState:
         """Keys and values of each depth, views taken once: a forward asks for every depth."""
         self.table = table
         """Rotary angles of every position up to the greatest length."""
+        self.window = window
+        """Symbols a position sees, itself included; None: all of the past."""
         self.lengths = [0] * keys.shape[1]
         """Symbols each row has seen."""
 
@@ -121,6 +124,8 @@ class Recall:
     """The rows of this forward; a slice when they are neighbours, which costs no copy of their memory."""
     at: slice | tuple[Tensor, Tensor]
     """Where new symbols go: one slice when all rows stand at the same length, else rows (B, 1) and positions (B, T)."""
+    begin: int
+    """First position that any new symbol sees: attention reads the memory from here."""
     end: int
     """Greatest length after this forward: attention reads the memory up to here."""
     mask: Float[Tensor, "B 1 T S"] | None
@@ -140,7 +145,7 @@ class Recall:
             else:
                 rows, positions = self.at
                 memory[rows, :, positions] = new.transpose(1, 2)
-            seen.append(memory[self.rows, :, : self.end])
+            seen.append(memory[self.rows, :, self.begin : self.end])
         return seen[0], seen[1]
 
 
@@ -159,9 +164,13 @@ def _recall(state: StackState, rows: list[int], starts: list[int], n_new: int) -
         at = torch.tensor(rows, device=device)[:, None], positions
         turn = Rotation(state.table.cos[positions][:, None], state.table.sin[positions][:, None])
     from_empty = max(starts) == 0
+    begin = 0 if state.window is None else max(0, min(starts) - state.window + 1)
     mask = None
     if not from_empty and not (level and n_new == 1):
-        hidden = torch.arange(end, device=device) > positions[..., None]
+        at_memory = torch.arange(begin, end, device=device)
+        hidden = at_memory > positions[..., None]
+        if state.window is not None:
+            hidden |= at_memory <= positions[..., None] - state.window
         # Additive and in the dtype of the scores: a boolean mask is converted again at every depth.
         mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)[:, None]
-    return Recall(state, chosen, at, end, mask, turn, from_empty)
+    return Recall(state, chosen, at, begin, end, mask, turn, from_empty)
