@@ -29,6 +29,28 @@ class Linear(nn.Linear):
         return F.linear(input, self.weight.to(input.dtype))
 
 
+class AdaptedLinear(nn.Module):
+    """A linear map that several depths share, with a low-rank update of this depth alone: W x + B A x.
+
+    Source: Hu et al. 2021, arXiv 2106.09685; per depth of a looped model: Bae et al. 2024, arXiv 2410.20672.
+    """
+
+    def __init__(self, shared: Linear, rank: int) -> None:
+        super().__init__()
+        self.shared = shared
+        self.lora_a = nn.Parameter(torch.empty(rank, shared.in_features))
+        self.lora_b = nn.Parameter(torch.empty(shared.out_features, rank))
+
+    def forward(self, x: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_out"]:
+        """Return the shared map's output and this depth's update of it, in the dtype of x."""
+        narrow = F.linear(x, self.lora_a.to(x.dtype))
+        return self.shared(x) + F.linear(narrow, self.lora_b.to(x.dtype))
+
+    def merged(self) -> Float[Tensor, "d_out d_in"]:
+        """Return the weight of the one map that computes the same."""
+        return self.shared.weight + self.lora_b @ self.lora_a
+
+
 class Embedding(nn.Embedding):
     """One vector per symbol; the same vectors serve as the output head when it is tied."""
 
@@ -38,6 +60,25 @@ class Embedding(nn.Embedding):
     def attend(self, features: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """Return the product of features with every symbol's vector, in the dtype of the features."""
         return F.linear(features, self.weight.to(features.dtype))
+
+
+class EmbeddingMap(nn.Module):
+    """The second factor of an embedding: from the table's narrow vectors to the stream, and back for a tied head.
+
+    Source: Lan et al. 2019 (ALBERT), arXiv 1909.11942. Worth it above 8k symbols only (techniques.md, Architecture).
+    """
+
+    def __init__(self, rank: int, d_model: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(d_model, rank))
+
+    def forward(self, narrow: Float[Tensor, "*rows rank"]) -> Float[Tensor, "*rows D"]:
+        """Widen vectors of the table, in their own dtype."""
+        return F.linear(narrow, self.weight.to(narrow.dtype))
+
+    def attend(self, features: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows rank"]:
+        """Narrow features, so that the table itself can be the output head."""
+        return features @ self.weight.to(features.dtype)
 
 
 class RMSNorm(nn.Module):

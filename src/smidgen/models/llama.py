@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from smidgen.config import Config
-from smidgen.models.layers import Embedding, Linear
+from smidgen.models.layers import Embedding, EmbeddingMap, Linear
 from smidgen.models.stack import Stack, StackConfig
 from smidgen.models.state import StackState
 
@@ -27,6 +27,8 @@ class LlamaConfig(Config):
     """Longest context the model is trained for, in symbols."""
     tie_embeddings: bool = True
     """Use the embedding's weight as the output head."""
+    embedding_rank: Annotated[int, Field(ge=1)] | None = None
+    """Width of a factored embedding: a narrow table and one map to d_model; None: a table as wide as the stream."""
     logit_softcap: Annotated[float, Field(gt=0)] | None = None
     """Bend logits into (-cap, cap) by cap * tanh(logits / cap). Source: Gemma 2, arXiv 2408.00118."""
     stack: StackConfig = StackConfig()
@@ -42,7 +44,9 @@ class Llama(nn.Module):
         self.compute_dtype: torch.dtype | None = None
         """Dtype of the activations; None: that of the embedding's weight."""
         self.model = Stack(config.stack)
-        self.model.embed_tokens = Embedding(config.vocab_size, config.stack.d_model)
+        self.model.embed_tokens = Embedding(config.vocab_size, config.embedding_rank or config.stack.d_model)
+        if config.embedding_rank is not None:
+            self.model.embed_map = EmbeddingMap(config.embedding_rank, config.stack.d_model)
         if not config.tie_embeddings:
             self.lm_head = Linear(config.stack.d_model, config.vocab_size)
 
@@ -58,6 +62,8 @@ class Llama(nn.Module):
         """Return what the head reads, after the last norm: for chunked losses and for heads that need few positions."""
         embedding = self.model.embed_tokens
         x = embedding(ids).to(self.compute_dtype or embedding.weight.dtype)
+        if self.config.embedding_rank is not None:
+            x = self.model.embed_map(x)
         return self.model(x, state.extend(rows, ids.shape[1]) if state is not None else None)
 
     def features_and_losses(
@@ -68,14 +74,19 @@ class Llama(nn.Module):
 
     def logits(self, features: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """Return fp32 logits of features."""
+        if self.config.tie_embeddings and self.config.embedding_rank is not None:
+            features = self.model.embed_map.attend(features)
         head = self.model.embed_tokens.attend if self.config.tie_embeddings else self.lm_head
         raw = head(features).float()
         cap = self.config.logit_softcap
         return raw if cap is None else cap * torch.tanh(raw / cap)
 
     def head_weight(self) -> Float[Tensor, "V D"]:
-        """Return the output head's weight: the embedding's own when tied."""
-        return self.model.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight
+        """Return the output head's weight: the embedding's own when tied, its two factors multiplied when factored."""
+        if not self.config.tie_embeddings:
+            return self.lm_head.weight
+        table = self.model.embed_tokens.weight
+        return table if self.config.embedding_rank is None else self.model.embed_map(table)
 
     def init_state(self, rows: int, max_len: int) -> StackState:
         """Allocate decoding memory for `rows` sequences of at most `max_len` symbols."""
@@ -85,6 +96,9 @@ class Llama(nn.Module):
         """Draw every weight from the generator; the loss starts at about ln(vocab_size)."""
         self.model.init_weights(generator)
         nn.init.normal_(self.model.embed_tokens.weight, std=0.02, generator=generator)
+        if self.config.embedding_rank is not None:
+            # Fan-in scaled, so that the product of the factors is drawn as wide as an unfactored table.
+            nn.init.normal_(self.model.embed_map.weight, std=self.config.embedding_rank**-0.5, generator=generator)
         if not self.config.tie_embeddings:
             nn.init.normal_(self.lm_head.weight, std=0.02, generator=generator)
 

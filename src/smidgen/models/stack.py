@@ -9,7 +9,20 @@ from torch import Tensor, nn
 
 from smidgen.config import Config
 from smidgen.models.attention import Attention, AttentionConfig
-from smidgen.models.layers import MLPS, Embedding, MLPConfig, RMSNorm, Rotation, SwiGLUConfig, rms_normalize, rotation
+from smidgen.models.layers import (
+    MLPS,
+    AdaptedLinear,
+    Embedding,
+    EmbeddingMap,
+    Linear,
+    MLPConfig,
+    RMSNorm,
+    Rotation,
+    SwiGLUConfig,
+    rms_normalize,
+    rotation,
+)
+from smidgen.models.layouts import Ids
 from smidgen.models.state import Recall, StackState
 
 
@@ -18,10 +31,14 @@ class StackConfig(Config):
 
     d_model: Annotated[int, Field(ge=1)] = 320
     """Width of the residual stream."""
-    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2, 3, 4, 5, 6, 7)
-    """Depth as block ids: [0,1,2,3] plain, [0,0,1,1] pairwise sharing, [0,0,0,0] one block four times."""
-    mlps: tuple[Annotated[int, Field(ge=0)], ...] | None = None
-    """Feed-forward id of each block id; None: each block its own. [0,0,0,0] shares one feed-forward."""
+    layers: Ids = (0, 1, 2, 3, 4, 5, 6, 7)
+    """Depth as block ids: [0,1,2,3] plain, [0,0,1,1] pairwise sharing; or a layout's name, "pairwise:4"."""
+    mlps: Ids | None = None
+    """Feed-forward id of each block id; None: each block its own. [0,0,0,0] or "universal:4" shares one among four."""
+    attention_outputs: Ids | None = None
+    """Id of each block id's attention output map (o_proj); None: each block its own. Source: STLM's pre-report."""
+    depth_lora_rank: Annotated[int, Field(ge=0)] = 0
+    """Rank of each depth's own update of every map it shares; 0: none. Source: arXiv 2410.20672; rank 64 in STLM."""
     attention: AttentionConfig = AttentionConfig()
     """Shape of every attention layer."""
     mlp: MLPConfig = SwiGLUConfig()
@@ -43,6 +60,16 @@ class StackConfig(Config):
         """Blocks with weights of their own."""
         return max(self.layers) + 1
 
+    @property
+    def map_ids(self) -> dict[str, tuple[int, ...]]:
+        """Which attention maps, output map and feed-forward each depth uses, by id: what is shared, depth by depth."""
+        outputs, mlps = (ids or range(self.n_blocks) for ids in (self.attention_outputs, self.mlps))
+        return {
+            "attention": self.layers,
+            "output": tuple(outputs[block] for block in self.layers),
+            "mlp": tuple(mlps[block] for block in self.layers),
+        }
+
     @model_validator(mode="after")
     def _check(self) -> "StackConfig":
         heads, groups = self.attention.n_heads, self.attention.kv_heads
@@ -55,10 +82,14 @@ class StackConfig(Config):
         if heads % groups:
             raise ValueError(f"attention.n_heads ({heads}) must be divisible by attention.n_kv_heads ({groups}).")
         _check_ids("layers", self.layers)
-        if self.mlps is not None:
-            _check_ids("mlps", self.mlps)
-            if len(self.mlps) != self.n_blocks:
-                raise ValueError(f"mlps names {len(self.mlps)} feed-forwards for {self.n_blocks} blocks.")
+        named = {"mlps": (self.mlps, "feed-forwards"), "attention_outputs": (self.attention_outputs, "output maps")}
+        for name, (ids, what) in named.items():
+            if ids is not None:
+                _check_ids(name, ids)
+                if len(ids) != self.n_blocks:
+                    raise ValueError(f"{name} names {len(ids)} {what} for {self.n_blocks} blocks.")
+        if self.depth_lora_rank and all(len(set(ids)) == len(ids) for ids in self.map_ids.values()):
+            raise ValueError(f"depth_lora_rank ({self.depth_lora_rank}) adapts nothing: no two depths share a map.")
         return self
 
 
@@ -86,20 +117,48 @@ class Block(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
+def make_blocks(config: StackConfig) -> list[Block]:
+    """Return the block of each depth: the same object for the same id, and shared maps the same inside."""
+    blocks = [Block(config) for _ in range(config.n_blocks)]
+    outputs, mlps = (ids or range(len(blocks)) for ids in (config.attention_outputs, config.mlps))
+    for block, output_id, mlp_id in zip(blocks, outputs, mlps, strict=True):
+        block.self_attn.o_proj = blocks[outputs.index(output_id)].self_attn.o_proj
+        block.mlp = blocks[mlps.index(mlp_id)].mlp
+    if not config.depth_lora_rank:
+        return [blocks[block_id] for block_id in config.layers]
+    return [_adapt(blocks[block_id], config, depth) for depth, block_id in enumerate(config.layers)]
+
+
+def _adapt(block: Block, config: StackConfig, depth: int) -> Block:
+    """Return a block of one depth alone that uses another's modules, each map that other depths use too adapted."""
+    shared = {part for part, ids in config.map_ids.items() if ids.count(ids[depth]) > 1}
+    made = Block(config)
+    for name, norm in block.named_children():
+        if isinstance(norm, RMSNorm):
+            setattr(made, name, norm)
+    for theirs, ours in ((block.self_attn, made.self_attn), (block.mlp, made.mlp)):
+        for name, module in theirs.named_children():
+            part = "mlp" if theirs is block.mlp else "output" if name == "o_proj" else "attention"
+            adapts = part in shared and isinstance(module, Linear)
+            setattr(ours, name, AdaptedLinear(module, config.depth_lora_rank) if adapts else module)
+    return made
+
+
 class Stack(nn.Module):
     """Blocks in the order of `config.layers`; a repeated id is the same module, its weights counted once."""
 
     embed_tokens: Embedding
     """Set by a model that reads ids, so that it has the name HF gives it."""
+    embed_map: EmbeddingMap
+    """Set beside it when the embedding is factored."""
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
         self.config = config
-        blocks = [Block(config) for _ in range(config.n_blocks)]
-        mlps = config.mlps or range(len(blocks))
-        for block, mlp_id in zip(blocks, mlps, strict=True):
-            block.mlp = blocks[mlps.index(mlp_id)].mlp
-        self.layers = nn.ModuleList(blocks[block_id] for block_id in config.layers)
+        self.layers = nn.ModuleList(make_blocks(config))
+        self.looped = True
+        """Whether a repeated block repeats; off, training runs each once, at its first depth. See `switch_loops`."""
+        self._once = [depth for depth, block in enumerate(config.layers) if config.layers.index(block) == depth]
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         if config.residual_scalars:
             self.stream_scale = nn.Parameter(torch.ones(len(config.layers)))
@@ -116,11 +175,13 @@ class Stack(nn.Module):
         if config.residual_scalars:
             x = rms_normalize(x.float(), config.norm_eps).to(x.dtype)
         embedded = x
-        for depth, block in enumerate(self.layers):
+        # Only training may run less than the whole: what is evaluated or saved is always what will be used.
+        depths = self._once if self.training and not self.looped else range(len(config.layers))
+        for depth in depths:
             if config.residual_scalars:
                 scales = self.stream_scale[depth], self.embedding_scale[depth]
                 x = scales[0].to(x.dtype) * x + scales[1].to(x.dtype) * embedded
-            x = block(x, turn, depth, recall)
+            x = self.layers[depth](x, turn, depth, recall)
         return self.norm(x)
 
     def init_state(self, rows: int, max_len: int, dtype: torch.dtype) -> StackState:
@@ -136,11 +197,22 @@ class Stack(nn.Module):
         """Draw every weight: fan-in scaled normals; output projections smaller by depth, or zero."""
         shrink = 0.0 if self.config.zero_init_outputs else (2 * len(self.config.layers)) ** -0.5
         for name, weight in self.named_parameters():
+            name = name.replace(".shared.", ".")
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 nn.init.normal_(weight, std=shrink * weight.shape[1] ** -0.5, generator=generator)
-            elif name.endswith("proj.weight"):
+            elif name.endswith(("proj.weight", "lora_a")):
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5, generator=generator)
-            elif name.endswith("embedding_scale"):
+            elif name.endswith(("embedding_scale", "lora_b")):
                 nn.init.zeros_(weight)
             else:
                 nn.init.ones_(weight)
+
+
+def switch_loops(model: nn.Module, on: bool) -> None:
+    """Let every stack inside a model repeat its repeated blocks, or, while training, run each of them once.
+
+    Source: parameter-golf's records loop their middle layers from 35% of training on (techniques.md, Architecture).
+    """
+    for module in model.modules():
+        if isinstance(module, Stack):
+            module.looped = on
