@@ -128,6 +128,9 @@ def _resolve(cls: type[BaseModel], path: Iterable[str | int]) -> tuple[type[Base
     choices: list[Any] = [cls]
     shown: list[str] = []
     for part in path:
+        if isinstance(part, int):  # a place in a list of configs leads to one of them, not to a field
+            shown.append(str(part))
+            continue
         owner = next((c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)), None)
         tagged = [c for c in choices if _tag(c) == part]
         if len(choices) > 1 and tagged:

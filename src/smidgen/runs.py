@@ -108,6 +108,14 @@ class RunDirectory:
             shutil.rmtree(made, ignore_errors=True)
         self.resolved.unlink(missing_ok=True)
 
+    def adopt_text(self, other: "RunDirectory") -> None:
+        """Take over the tokenizer and prepared text of another directory: linked where the disk can, else copied."""
+        try:
+            for own, theirs in ((self.tokenizer, other.tokenizer), (self.data, other.data)):
+                shutil.copytree(theirs, own, copy_function=_link)
+        except OSError as error:
+            raise _refusal(self.path, error) from None
+
     def discard(self) -> None:
         """Remove all that an attempt left which did not come as far as its recipe; whatever else lies here stays."""
         if self.is_started:
@@ -246,6 +254,14 @@ def _read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error}). Remove the file to start that part anew.") from None
+
+
+def _link(source: str, target: str) -> None:
+    """Give a file a second name, which costs no space; across disks, or where links are unknown, copy it."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _refusal(path: Path, error: OSError) -> RunError:

@@ -73,6 +73,10 @@ class Measured:
     standard_error: float | None
     """Of the bits per byte, over documents; None for a single document."""
     protocol: Protocol
+    document_nats: tuple[float, ...] = ()
+    """What each document's text cost, for comparisons that pair documents."""
+    document_bytes: tuple[int, ...] = ()
+    """How long each document's text is."""
 
     @property
     def bits_per_byte(self) -> float:
@@ -262,6 +266,8 @@ class _Ledger:
             mark_nats=mark_nats,
             standard_error=_ratio_error(nats[:, 0] / math.log(2), sizes),
             protocol=self.protocol,
+            document_nats=tuple(nats[:, 0].tolist()),
+            document_bytes=tuple(self.bytes),
         )
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from smidgen.checkpoint import load_model
 from smidgen.errors import RunError
@@ -26,7 +25,7 @@ from smidgen.planning.render import render_plan
 from smidgen.planning.units import format_bytes
 from smidgen.recipe import Recipe, VillageData, format_recipe, load_recipe, recipe_from
 from smidgen.runs import RunDirectory, atomic_write
-from smidgen.runtime import Runtime, describe_hardware
+from smidgen.runtime import Runtime, describe_hardware, hear_first, tell_others
 from smidgen.training.config import TimeBudget
 
 _QUICK_SHARE = 0.02
@@ -72,17 +71,22 @@ def begin(request: Request, runtime: Runtime, screen: Screen, clock: Clock, held
         raise
 
 
-def join(begun: Begun | RunDirectory | None, runtime: Runtime, screen: Screen) -> Begun | RunDirectory:
-    """Give every process what the first one began; the others wait here while it prepares."""
-    if begun is not None:
-        told = [str(begun.path if isinstance(begun, RunDirectory) else begun.run.path)]
-    else:
-        told = [""]
-    if runtime.world > 1:
-        dist.broadcast_object_list(told, src=0)
-    if begun is not None:
+def begin_together(
+    request: Request, runtime: Runtime, screen: Screen, clock: Clock, held: ExitStack
+) -> Begun | RunDirectory | None:
+    """Let the first process begin and give every other one what it began; None where it could not."""
+    if runtime.is_first:
+        begun = None
+        try:
+            begun = begin(request, runtime, screen, clock, held)
+        finally:
+            path = begun.path if isinstance(begun, RunDirectory) else begun.run.path if begun else ""
+            tell_others(runtime, str(path))
         return begun
-    run = RunDirectory(told[0])
+    path = hear_first(runtime)
+    if not path:
+        return None
+    run = RunDirectory(path)
     return run if run.is_finished else open_begun(run, screen)
 
 
@@ -104,6 +108,8 @@ def _start(request: Request, settled: Settled, runtime: Runtime, screen: Screen,
     run, recipe = settled.run, settled.recipe
     run.discard_parts()
     source = open_source(recipe)
+    if request.shared is not None:
+        run.adopt_text(RunDirectory(request.shared.text))
     start = settled.start or (load_model(recipe.start_from, dtype=torch.float32) if recipe.start_from else None)
     screen.say(f"Preparing {_source_name(recipe)} ...")
     material = make_material(recipe, source, run, screen, start.tokenizer if start else None)
@@ -154,6 +160,7 @@ def _facts(
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "asked": request.identity(),
         "training_seconds": training_seconds,
+        "validation_bytes": request.shared.curve_bytes if request.shared else None,
         "validation_symbols": _quick_symbols(recipe, machine, seconds),
         "peak_flops": machine.matmul_flops if machine else None,
         "recipe": recipe.model_dump(mode="json"),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from smidgen.data.corpus import Corpus
 from smidgen.data.documents import Document
 from smidgen.data.prepare import prepare
@@ -40,6 +42,16 @@ class Source:
     def notes(self) -> list[str]:
         """Return what was passed over in the latest reading."""
         return self.documents.notes() if isinstance(self.documents, Corpus) else []
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What runs that are to be compared have in common."""
+
+    text: Path
+    """Where their tokenizer and prepared text lie, in a directory laid out as a run's."""
+    curve_bytes: int
+    """Bytes of held-out text measured each time on the way, the same for every tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,26 @@ class Material:
             chosen.append(ids)
             left -= len(ids)
         return chosen
+
+    def held_out(self, max_bytes: int) -> list[list[int]]:
+        """Return held-out documents that are the same bytes whatever the tokenizer, about so many together.
+
+        They are spread evenly over the split; what is longer than its share is cut at a character and encoded anew.
+        """
+        widths = np.asarray(self.tokenizer.symbol_bytes())
+        documents = [np.asarray(ids, dtype=np.int64) for ids in self.shards.validation.documents()]
+        total = sum(int(widths[ids].sum()) for ids in documents)
+        wanted = max(1, round(len(documents) * min(1.0, max_bytes / max(1, total))))
+        most = max(1, max_bytes // wanted)
+        chosen = [documents[index * len(documents) // wanted] for index in range(wanted)]
+        return [self._cut(ids.tolist(), most if wanted < len(documents) else max_bytes) for ids in chosen]
+
+    def _cut(self, ids: list[int], most: int) -> list[int]:
+        """Return at most so many bytes of a document; a conversation, whose turns are marks, stays whole."""
+        content = self.tokenizer.decode_bytes(ids)
+        if len(content) <= most or not self.tokenizer.special_ids.isdisjoint(ids):
+            return ids
+        return self.tokenizer.encode(content[:most].decode("utf-8", "ignore").removeprefix(self.tokenizer.text_prefix))
 
     def training_texts(self) -> Iterator[str]:
         """Yield the training documents as text."""

@@ -13,7 +13,7 @@ from smidgen.checkpoint import LoadedModel, load_model
 from smidgen.config import apply_overrides
 from smidgen.data.village.corpus import documents as tell_documents
 from smidgen.errors import ConfigError, DataError, RunError
-from smidgen.journey.material import open_source
+from smidgen.journey.material import Shared, open_source
 from smidgen.planning.corpus import CorpusFacts, survey_texts
 from smidgen.planning.dials import Plan, PlanRequest, plan
 from smidgen.planning.machine import MachineFacts
@@ -52,6 +52,8 @@ class Request:
     """`--out`: where run directories are."""
     device: str | None = None
     """`--device`."""
+    shared: Shared | None = None
+    """What it has in common with the other runs of a study."""
 
     @property
     def total_seconds(self) -> float | None:

@@ -21,7 +21,11 @@ _OPENING_WORDS = 8
 def hooks(begun: Begun, runtime: Runtime, log: Log) -> list[Hook]:
     """Return what `fit` is to do on the way: measure held-out text, write samples."""
     recipe, material = begun.recipe, begun.material
-    documents = material.validation_documents(begun.resolved["validation_symbols"])
+    same_bytes = begun.resolved.get("validation_bytes")  # in a study: curves of different tokenizers compare
+    if same_bytes:
+        documents = material.held_out(same_bytes)
+    else:
+        documents = material.validation_documents(begun.resolved["validation_symbols"])
     # Windows that do not overlap: half the cost of the final protocol, for a number that only has to show the way.
     protocol = Protocol(context=recipe.train.seq_len, stride=recipe.train.seq_len)
     prompts = openings(material)
