@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from smidgen.models import LanguageModel
 from smidgen.models.attention import Attention, attend
-from smidgen.models.layers import Embedding, Linear, RMSNorm, Rotation, SwiGLU, rotate
+from smidgen.models.layers import AdaptedLinear, Embedding, EmbeddingMap, Linear, RMSNorm, Rotation, SwiGLU, rotate
 from smidgen.models.state import Recall
 
 
@@ -94,14 +94,29 @@ class FusedEmbedding(nn.Module):
         return F.embedding(ids, self.weight)
 
 
+class FixedEmbeddingMap(nn.Module):
+    """The map of a factored embedding as the two linear maps it is read as."""
+
+    def __init__(self, widen: nn.Module, narrow: nn.Module) -> None:
+        super().__init__()
+        self.widen = widen
+        self.attend = narrow
+
+    def forward(self, narrow: Float[Tensor, "*rows rank"]) -> Float[Tensor, "*rows D"]:
+        """Widen vectors of the table."""
+        return self.widen(narrow)
+
+
 class FusedAttention(nn.Module):
     """Attention whose three input projections are one product, and whose queries and keys turn together."""
 
-    def __init__(self, attention: Attention, qkv_proj: nn.Module, norms: list[nn.Module], o_proj: nn.Module) -> None:
+    def __init__(
+        self, attention: Attention, heads: list[int], qkv_proj: nn.Module, norms: list[nn.Module], o_proj: nn.Module
+    ) -> None:
         super().__init__()
         self.d_head = attention.d_head
         self.window = attention.window
-        self.heads = [p.out_features // self.d_head for p in (attention.q_proj, attention.k_proj, attention.v_proj)]
+        self.heads = heads
         self.qkv_proj = qkv_proj
         self.o_proj = o_proj
         self.has_norms = not isinstance(attention.q_norm, nn.Identity)
@@ -151,9 +166,9 @@ class _Rebuilding:
             self.done[id(module)] = (replace(self, module) if replace else None) or self._copy(module)
         return self.done[id(module)]
 
-    def join(self, *maps: Linear) -> nn.Module:
+    def join(self, *weights: Tensor) -> nn.Module:
         """Make one linear map of several that read the same input."""
-        return self.linear(torch.cat([m.weight.to(self.dtype) for m in maps]))
+        return self.linear(torch.cat([weight.to(self.dtype) for weight in weights]))
 
     def _copy(self, module: nn.Module) -> nn.Module:
         made = copy.copy(module)
@@ -167,19 +182,27 @@ class _Rebuilding:
         return made
 
 
+def _weights(*maps: nn.Module) -> list[Tensor] | None:
+    """Return the weights of linear maps, or None if something else stands there, which keeps its place.
+
+    What a depth adds to a shared map is merged into it: one product instead of three, for memory of its own.
+    """
+    found = [WEIGHTS[type(m)](m) for m in maps if type(m) in WEIGHTS]
+    return found if len(found) == len(maps) else None
+
+
 def _attention(walk: _Rebuilding, module: Attention) -> nn.Module | None:
-    inputs = (module.q_proj, module.k_proj, module.v_proj)
-    if any(type(projection) is not Linear for projection in inputs):  # an adapter stands there: leave it its place
+    inputs = _weights(module.q_proj, module.k_proj, module.v_proj)
+    if inputs is None:
         return None
     norms = [walk.rebuild(module.q_norm), walk.rebuild(module.k_norm)]
-    return FusedAttention(module, walk.join(*inputs), norms, walk.rebuild(module.o_proj))
+    heads = [len(weight) // module.d_head for weight in inputs]
+    return FusedAttention(module, heads, walk.join(*inputs), norms, walk.rebuild(module.o_proj))
 
 
 def _swiglu(walk: _Rebuilding, module: SwiGLU) -> nn.Module | None:
-    inputs = (module.gate_proj, module.up_proj)
-    if any(type(projection) is not Linear for projection in inputs):
-        return None
-    return FusedSwiGLU(walk.join(*inputs), walk.rebuild(module.down_proj))
+    inputs = _weights(module.gate_proj, module.up_proj)
+    return None if inputs is None else FusedSwiGLU(walk.join(*inputs), walk.rebuild(module.down_proj))
 
 
 def _embedding(walk: _Rebuilding, module: Embedding) -> nn.Module:
@@ -187,11 +210,19 @@ def _embedding(walk: _Rebuilding, module: Embedding) -> nn.Module:
     return FusedEmbedding(weight, walk.linear(weight))
 
 
+WEIGHTS: dict[type[nn.Module], Callable[[Any], Tensor]] = {
+    Linear: lambda module: module.weight,
+    AdaptedLinear: lambda module: module.merged(),
+}
+"""The weight of each kind of linear map."""
+
 REPLACEMENTS: dict[type[nn.Module], Callable[[_Rebuilding, Any], nn.Module | None]] = {
     Attention: _attention,
     SwiGLU: _swiglu,
     Embedding: _embedding,
-    Linear: lambda walk, module: walk.join(module),
+    EmbeddingMap: lambda walk, module: FixedEmbeddingMap(walk.join(module.weight), walk.join(module.weight.T)),
+    Linear: lambda walk, module: walk.join(module.weight),
+    AdaptedLinear: lambda walk, module: walk.join(module.merged()),
     RMSNorm: lambda walk, module: FixedRMSNorm(module),
 }
 """What becomes of each kind of module; None from a replacement means it is copied part by part."""
