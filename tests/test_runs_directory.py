@@ -75,6 +75,18 @@ def test_a_place_that_cannot_be_written_is_refused_and_nothing_is_left(tmp_path:
     assert list(tmp_path.iterdir()) == [blocker]
 
 
+@pytest.mark.parametrize("before", ["", "runs", "runs/a"])
+def test_an_attempt_that_never_began_removes_the_folders_it_made_and_no_other(tmp_path: Path, before: str):
+    (tmp_path / before).mkdir(parents=True, exist_ok=True)
+    run = RunDirectory(tmp_path / "runs" / "a")
+    with run.lock():
+        run.write_resolved({})
+        run.discard()
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        str(folder) for folder in reversed([Path(before), *Path(before).parents]) if str(folder) != "."
+    ]
+
+
 def test_a_log_survives_a_crash_at_any_byte(tmp_path: Path):
     whole = "".join(json.dumps({"step": step, "text": "é"}, ensure_ascii=False) + "\n" for step in range(3)).encode()
     path = tmp_path / "metrics.jsonl"

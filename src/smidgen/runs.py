@@ -46,6 +46,7 @@ class RunDirectory:
         self.tokenizer = self.path / "tokenizer"
         self.data = self.path / "data"
         self.lock_file = self.path / ".lock"
+        self._made: list[Path] = []  # the folders that `create` had to make, the innermost first
 
     @property
     def is_started(self) -> bool:
@@ -64,16 +65,14 @@ class RunDirectory:
 
     def create(self) -> None:
         """Make the directory and prove that it can be written. Raises RunError if not, leaving nothing behind."""
-        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        self._made += [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             probe = self.path / f".probe{_PART}"
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            for folder in missing:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+            self._remove_made()
             raise _refusal(self.path, error) from None
 
     @contextlib.contextmanager
@@ -98,8 +97,7 @@ class RunDirectory:
             handle.truncate(0)
             handle.write(f"process {os.getpid()} on {socket.gethostname()}")
             handle.flush()
-            for part in self.path.glob(f".*{_PART}*"):  # `.part` of files, `.partial-...` of directories
-                shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+            self._sweep()
             yield
 
     def discard_parts(self) -> None:
@@ -117,14 +115,28 @@ class RunDirectory:
             raise _refusal(self.path, error) from None
 
     def discard(self) -> None:
-        """Remove all that an attempt left which did not come as far as its recipe; whatever else lies here stays."""
+        """Remove all that an attempt left which did not come as far as its recipe; whatever else lies here stays.
+
+        So does an empty folder that was here before it.
+        """
         if self.is_started:
             return
         with contextlib.suppress(OSError):
             self.discard_parts()
+            self._sweep()
             self.lock_file.unlink(missing_ok=True)
-            self.path.rmdir()
-            self.path.parent.rmdir()
+        self._remove_made()
+
+    def _sweep(self) -> None:
+        """Remove what killed writers left: `.part` of files, `.partial-...` of directories."""
+        for part in self.path.glob(f".*{_PART}*"):
+            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+
+    def _remove_made(self) -> None:
+        for folder in self._made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        self._made.clear()
 
     def write_resolved(self, facts: Mapping[str, Any]) -> None:
         """Write how the recipe is really being run: versions, code, and what the caller knows of data and hardware."""
@@ -164,9 +176,10 @@ def atomic_write(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
+        raise _refusal(path, error) from None
+    finally:  # whatever it was, Ctrl-C included
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        raise _refusal(path, error) from None
 
 
 class MetricsLog:

@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -14,6 +15,8 @@ from smidgen.errors import ConfigError
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # glibc malloc.h
+_LONGEST_SILENCE = timedelta(hours=1)  # the first process measures held-out text while the others wait in a collective
+_BETWEEN_LOOKS = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ def open_runtime(precision: str = "auto", device: str | None = None) -> Runtime:
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     chosen = _choose_device(device)
     if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_LONGEST_SILENCE)
     if chosen.type == "cpu":
         keep_large_blocks()
     return Runtime(chosen, choose_dtype(precision, chosen), rank, world)
@@ -52,6 +55,34 @@ def cache_home() -> Path:
         return Path(own).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME")
     return (Path(shared) if shared else Path.home() / ".cache") / "smidgen"
+
+
+def tell_others(runtime: Runtime, word: str) -> None:
+    """Say one word to every other process; each hears it with `hear_first`."""
+    if runtime.world > 1:
+        _store().set("word", word)
+
+
+def hear_first(runtime: Runtime) -> str:
+    """Wait for the word of the first process, however long it takes.
+
+    No collective does that: its timeout would end a preparation of hours, and Python heeds no signal meanwhile.
+    """
+    while True:
+        try:
+            _store().wait(["word"], _BETWEEN_LOOKS)
+        except dist.DistStoreError:  # not yet
+            continue
+        word = _store().get("word").decode()
+        if _store().add("heard", 1) == runtime.world - 1:  # what was heard by all must not be heard again
+            _store().delete_key("word")
+            _store().delete_key("heard")
+        return word
+
+
+def _store() -> dist.Store:
+    """Return what the processes of a group can all read and write: the store they found each other by."""
+    return dist.distributed_c10d._get_default_store()
 
 
 def close_runtime() -> None:

@@ -31,11 +31,14 @@ def command(
     was stopped goes on. MODEL TEXT trains a model that exists (a run, a directory, a pulled name) on a text.
     """
     started = time.monotonic()
-    from smidgen.journey.clock import Clock
-    from smidgen.journey.request import read_request
-    from smidgen.journey.screen import Screen
-    from smidgen.journey.train import train
+    from smidgen.journey.stopping import stop_quietly
 
-    dials = {"size": size, "time": duration, "steps": steps, "seed": seed, "name": name}
-    request = read_request(arguments, dials, out, device)
-    train(request, Screen(), Clock(request.total_seconds, started))
+    with stop_quietly(click.echo, lambda: "Stopped before anything was begun. The same command begins again."):
+        from smidgen.journey.clock import Clock
+        from smidgen.journey.request import read_request
+        from smidgen.journey.screen import Screen
+        from smidgen.journey.train import train
+
+        dials = {"size": size, "time": duration, "steps": steps, "seed": seed, "name": name}
+        request = read_request(arguments, dials, out, device)
+        train(request, Screen(), Clock(request.total_seconds, started))

@@ -9,12 +9,13 @@ import torch
 
 from smidgen.checkpoint import load_training_state, save_training_state
 from smidgen.data.stream import PackedStream
-from smidgen.journey.begin import Begun, begin, join
+from smidgen.journey.begin import Begun, begin_together
 from smidgen.journey.clock import Clock
-from smidgen.journey.finish import finish
+from smidgen.journey.finish import finish, write_pages
 from smidgen.journey.layout import lay_out
 from smidgen.journey.request import Request
 from smidgen.journey.screen import Screen
+from smidgen.journey.stopping import stop_quietly
 from smidgen.journey.tensorboard import open_tensorboard
 from smidgen.journey.watching import hooks
 from smidgen.runs import MetricsLog, RunDirectory
@@ -27,30 +28,48 @@ from smidgen.training.outside import Saved
 from smidgen.training.preflight import check_before_training, describe
 
 
-def train(request: Request, screen: Screen, clock: Clock) -> RunDirectory:
-    """Do what was asked, or go on with it; return the run's directory.
+def train(request: Request, screen: Screen, clock: Clock) -> RunDirectory | None:
+    """Do what was asked, or go on with it; return the run's directory, or None if none was begun.
 
-    Every process of a `torchrun` comes here; the first one prepares, speaks and writes for all.
+    Every process of a `torchrun` comes here; the first one prepares, speaks and writes for all. SIGINT and SIGTERM end
+    it at any time, with one line on how to go on.
     """
     runtime = open_runtime(device=request.device)
     voice = screen if runtime.is_first else Screen(quiet=True)
+    run: RunDirectory | None = None
+
+    def how_to_go_on() -> str:
+        if run is None:
+            return "Stopped while preparing: nothing was begun. The same command begins again."
+        return f"Stopped. Go on with the same command, or: smidgen train {run.path}"
+
     try:
-        with ExitStack() as held:
-            own = begin(request, runtime, voice, clock, held) if runtime.is_first else None
-            begun = join(own, runtime, voice)
-            if isinstance(begun, RunDirectory):
-                voice.say(f"{begun.path} is finished. Talk with it: smidgen chat {begun.path}; or use another --name.")
-                return begun
-            progress = _learn(begun, runtime, voice)
-            if progress.ended == "interrupted":
-                voice.say(
-                    f"Stopped at {progress.share:.0%}. Go on with the same command, or: smidgen train {begun.run.path}"
-                )
-            elif runtime.is_first:
-                finish(begun, progress, runtime, voice, clock)
-            return begun.run
+        with stop_quietly(voice.say, how_to_go_on), ExitStack() as held:
+            begun = begin_together(request, runtime, voice, clock, held)
+            if isinstance(begun, Begun):
+                run = begun.run
+                _learn_and_finish(begun, runtime, voice, clock)
+            elif begun is not None:
+                run = begun
+                _show_finished(run, runtime, voice)
     finally:
         close_runtime()
+    return run
+
+
+def _show_finished(run: RunDirectory, runtime: Runtime, screen: Screen) -> None:
+    if runtime.is_first and not run.report.is_file():
+        write_pages(run)  # it was stopped between its figures and the pages made from them
+    screen.say(f"{run.path} is finished. Talk with it: smidgen chat {run.path}; or use another --name.")
+
+
+def _learn_and_finish(begun: Begun, runtime: Runtime, screen: Screen, clock: Clock) -> None:
+    progress = _learn(begun, runtime, screen)
+    if progress.ended == "interrupted":
+        path = begun.run.path
+        screen.say(f"Stopped at {progress.share:.0%}. Go on with the same command, or: smidgen train {path}")
+    elif runtime.is_first:
+        finish(begun, progress, runtime, screen, clock)
 
 
 def _learn(begun: Begun, runtime: Runtime, screen: Screen) -> Progress:
