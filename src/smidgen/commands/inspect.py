@@ -7,6 +7,7 @@ import click
 
 if TYPE_CHECKING:
     from smidgen.models import ModelConfig
+    from smidgen.models.stats import Parameters
 
 
 @click.command()
@@ -22,6 +23,7 @@ def command(model: str, context: int | None) -> None:
         PRECISIONS,
         count_effective,
         count_parameters,
+        count_savings,
         flops_per_symbol,
         kv_bytes_per_symbol,
     )
@@ -31,16 +33,15 @@ def command(model: str, context: int | None) -> None:
     config, notes = _read(model)
     screen, seen = Screen(), context or config.max_seq_len
     parts, alone = count_parameters(config), count_effective(config)
-    tied = " (the embedding's own)" if config.tie_embeddings else ""
-    rows = [
-        ("embedding", parts.embedding, ""),
-        ("attention", parts.attention, ""),
-        ("feed-forward", parts.feed_forward, ""),
-    ]
-    rows += [("norms and scalars", parts.norms, ""), ("head", parts.head, tied)]
     screen.say(f"{model}: {parts.total:,} parameters, {_shape(config)}")
-    screen.show_table("", [(name, f"{count:>15,}", f"{count / parts.total:>6.1%}{more}") for name, count, more in rows])
-    screen.say(_sharing(config, parts.total, alone.total))
+    rows = [("", "unique", "share", "effective")] + [
+        (name, f"{own:,}", f"{own / parts.total:.1%}", f"{whole:,}")
+        for name, own, whole in (*_parts(parts, alone), ("all", parts.total, alone.total))
+    ]
+    screen.show_table("", [(name, f"{own:>15}", f"{share:>7}", f"{whole:>15}") for name, own, share, whole in rows])
+    screen.say(_sharing(config))
+    for what, saved in count_savings(config).items():
+        screen.say(f"  {what}: {saved:,} parameters, {_signed_bytes(2 * saved)} in bf16")
     sizes = ", ".join(f"{name} {format_bytes(bytes_at(config, name))}" for name in PRECISIONS)
     one, training = flops_per_symbol(config, seen), flops_per_symbol(config, seen, training=True)
     memory = kv_bytes_per_symbol(config)
@@ -76,14 +77,37 @@ def _shape(config: "ModelConfig") -> str:
     )
 
 
-def _sharing(config: "ModelConfig", total: int, alone: int) -> str:
-    shared = []
-    if config.stack.n_blocks < len(config.stack.layers):
-        shared.append(
-            f"depth {len(config.stack.layers)} from {config.stack.n_blocks} blocks {list(config.stack.layers)}"
-        )
-    if config.stack.mlps is not None:
-        shared.append(f"feed-forwards by id {list(config.stack.mlps)}")
+def _parts(parts: "Parameters", alone: "Parameters") -> "list[tuple[str, int, int]]":
+    """Return each part's name with its unique and its effective parameters, parts that nobody has left out."""
+    names = {
+        "embedding": "embedding",
+        "attention": "attention",
+        "feed_forward": "feed-forward",
+        "adapters": "updates of each depth",
+        "norms": "norms and scalars",
+        "head": "head",
+    }
+    rows = [(name, getattr(parts, field), getattr(alone, field)) for field, name in names.items()]
+    return [(name, own, whole) for name, own, whole in rows if own or whole]
+
+
+def _sharing(config: "ModelConfig") -> str:
+    """Say what is shared, by id."""
+    stack, shared = config.stack, []
+    if stack.n_blocks < len(stack.layers):
+        shared.append(f"depth {len(stack.layers)} from {stack.n_blocks} blocks {list(stack.layers)}")
+    if stack.mlps is not None:
+        shared.append(f"feed-forwards by id {list(stack.mlps)}")
+    if stack.attention_outputs is not None:
+        shared.append(f"attention outputs by id {list(stack.attention_outputs)}")
     if config.tie_embeddings:
         shared.append("head and embedding")
-    return f"shared: {', '.join(shared)}; unshared it would be {alone:,}" if shared else "shared: nothing"
+    if stack.depth_lora_rank:
+        shared.append(f"each depth's own updates are of rank {stack.depth_lora_rank}")
+    return f"shared: {', '.join(shared)}; against a model that shares nothing:" if shared else "shared: nothing"
+
+
+def _signed_bytes(count: int) -> str:
+    from smidgen.planning.units import format_bytes
+
+    return f"-{format_bytes(-count)}" if count < 0 else format_bytes(count)

@@ -22,7 +22,7 @@ class Parameters:
     """Parameters by part of the model."""
 
     embedding: int
-    """The table of symbols."""
+    """The table of symbols, and the map behind it where it is factored."""
     attention: int
     """Query, key, value and output maps."""
     feed_forward: int
@@ -31,11 +31,13 @@ class Parameters:
     """Norm scales and residual scalars."""
     head: int
     """The output head; 0 when it is the embedding."""
+    adapters: int = 0
+    """What each depth adds to the maps it shares."""
 
     @property
     def total(self) -> int:
         """All parameters."""
-        return self.embedding + self.matrices + self.norms + self.head
+        return self.embedding + self.matrices + self.norms + self.head + self.adapters
 
     @property
     def matrices(self) -> int:
@@ -84,16 +86,52 @@ PRECISIONS = {
 
 
 def count_parameters(config: LlamaConfig) -> Parameters:
-    """Count parameters that exist: a shared block, feed-forward or embedding once."""
-    stack = config.stack
-    n_mlps = len(set(stack.mlps)) if stack.mlps is not None else stack.n_blocks
-    return _count(config, stack.n_blocks, n_mlps, head=not config.tie_embeddings)
+    """Count parameters that exist: a shared block, map or embedding once."""
+    stack, table = config.stack, embedding_parameters(config)
+    scalars = 2 * len(stack.layers) if stack.residual_scalars else 0
+    used = {part: len(set(ids)) for part, ids in stack.map_ids.items()}
+    output = _size(attention_shapes(stack)[-1:])
+    return Parameters(
+        embedding=table,
+        attention=used["attention"] * (_size(attention_shapes(stack)) - output) + used["output"] * output,
+        feed_forward=used["mlp"] * _size(feed_forward_shapes(stack)),
+        norms=stack.n_blocks * _block_norms(stack) + stack.d_model + scalars,
+        head=0 if config.tie_embeddings else config.vocab_size * stack.d_model,
+        adapters=adapter_parameters(stack),
+    )
 
 
 def count_effective(config: LlamaConfig) -> Parameters:
     """Count parameters as if nothing were shared: what the same computation would weigh written out."""
-    depth = len(config.stack.layers)
-    return _count(config, depth, depth, head=True)
+    return count_parameters(without_sharing(config).model_copy(update={"tie_embeddings": False}))
+
+
+def without_sharing(config: LlamaConfig) -> LlamaConfig:
+    """Return the config of the same computation with every block, map and vector its own: a plain stack."""
+    layers = tuple(range(len(config.stack.layers)))
+    alone = {"layers": layers, "mlps": None, "attention_outputs": None, "depth_lora_rank": 0}
+    return config.model_copy(update={"embedding_rank": None, "stack": config.stack.model_copy(update=alone)})
+
+
+def count_savings(config: LlamaConfig) -> dict[str, int]:
+    """Count the parameters that each way of sharing saves, in this order; depth updates cost, so theirs is negative.
+
+    All that does not apply is left out; the rest adds up to the difference between effective and unique.
+    """
+    stack, table = config.stack, config.vocab_size * config.stack.d_model
+    repeats, blocks = len(stack.layers) - stack.n_blocks, stack.n_blocks
+    output, feed_forward = _size(attention_shapes(stack)[-1:]), _size(feed_forward_shapes(stack))
+    block = _size(attention_shapes(stack)) + feed_forward + _block_norms(stack)
+    outputs, mlps = (len(set(ids or range(blocks))) for ids in (stack.attention_outputs, stack.mlps))
+    saved = {
+        "the head is the embedding": table if config.tie_embeddings else 0,
+        "the embedding is factored": table - embedding_parameters(config),
+        "blocks are used again": repeats * block,
+        "feed-forwards are shared": (blocks - mlps) * feed_forward,
+        "attention outputs are shared": (blocks - outputs) * output,
+        "each depth adds its own updates": -adapter_parameters(stack),
+    }
+    return {what: count for what, count in saved.items() if count}
 
 
 def flops_per_symbol(config: LlamaConfig, context: int, training: bool = False) -> Flops:
@@ -101,10 +139,12 @@ def flops_per_symbol(config: LlamaConfig, context: int, training: bool = False) 
     stack, times = config.stack, 3 if training else 1
     depth, width = len(stack.layers), stack.attention.n_heads * stack.d_head
     shapes = attention_shapes(stack) + feed_forward_shapes(stack)
+    head = embedding_parameters(config) if config.tie_embeddings else config.vocab_size * stack.d_model
+    widening = (config.embedding_rank or 0) * stack.d_model
     return Flops(
-        matrices=times * 2 * depth * _size(shapes),
+        matrices=times * 2 * (depth * _size(shapes) + adapter_parameters(stack) + widening),
         attention=times * 4 * depth * width * context,
-        head=times * 2 * config.vocab_size * stack.d_model,
+        head=times * 2 * head,
     )
 
 
@@ -119,8 +159,9 @@ def weight_bytes(config: LlamaConfig, precision: str = "bf16") -> int:
     stored, parameters, stack = PRECISIONS[precision], count_parameters(config), config.stack
     bytes_elsewhere = 4 if stored.bits == 32 else 2
     elsewhere = (parameters.total - parameters.matrices) * bytes_elsewhere
-    n_mlps = parameters.feed_forward // _size(feed_forward_shapes(stack))
-    matrices = attention_shapes(stack) * stack.n_blocks + feed_forward_shapes(stack) * n_mlps
+    used = {part: len(set(ids)) for part, ids in stack.map_ids.items()}
+    *inputs, output = attention_shapes(stack)
+    matrices = inputs * used["attention"] + [output] * used["output"] + feed_forward_shapes(stack) * used["mlp"]
     return elsewhere + sum(_matrix_bytes(shape, stored) for shape in matrices)
 
 
@@ -136,17 +177,24 @@ def feed_forward_shapes(stack: StackConfig) -> list[Shape]:
     return [inward] * _INWARD_MAPS[stack.mlp.type] + [outward]
 
 
-def _count(config: LlamaConfig, n_blocks: int, n_mlps: int, head: bool) -> Parameters:
-    stack, table = config.stack, config.vocab_size * config.stack.d_model
-    block_norms = 2 * stack.d_model + (2 * stack.d_head if stack.attention.qk_norm else 0)
-    scalars = 2 * len(stack.layers) if stack.residual_scalars else 0
-    return Parameters(
-        embedding=table,
-        attention=n_blocks * _size(attention_shapes(stack)),
-        feed_forward=n_mlps * _size(feed_forward_shapes(stack)),
-        norms=n_blocks * block_norms + stack.d_model + scalars,
-        head=table if head else 0,
+def embedding_parameters(config: LlamaConfig) -> int:
+    """Count the parameters of the embedding, one table or its two factors."""
+    rank, width = config.embedding_rank, config.stack.d_model
+    return config.vocab_size * width if rank is None else (config.vocab_size + width) * rank
+
+
+def adapter_parameters(stack: StackConfig) -> int:
+    """Count the parameters of every depth's updates of the maps it shares: a column and a row of each, times rank."""
+    *inputs, output = attention_shapes(stack)
+    shapes = {"attention": inputs, "output": [output], "mlp": feed_forward_shapes(stack)}
+    adapted = (
+        sum(map(sum, shapes[part])) for part, ids in stack.map_ids.items() for used in ids if ids.count(used) > 1
     )
+    return stack.depth_lora_rank * sum(adapted)
+
+
+def _block_norms(stack: StackConfig) -> int:
+    return 2 * stack.d_model + (2 * stack.d_head if stack.attention.qk_norm else 0)
 
 
 def _size(shapes: list[Shape]) -> int:
