@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smidgen.models import LanguageModel
-from smidgen.models.attention import Attention, attend
+from smidgen.models.attention import Attention, attend, attend_both_ways
 from smidgen.models.layers import AdaptedLinear, Embedding, EmbeddingMap, Linear, RMSNorm, Rotation, SwiGLU, rotate
 from smidgen.models.state import Recall
 
@@ -123,9 +123,21 @@ class FusedAttention(nn.Module):
         self.q_norm, self.k_norm = norms
 
     def forward(
-        self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall | None = None
+        self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall | None = None, causal: bool = True
     ) -> Float[Tensor, "B T D"]:
-        """Attend over x alone, or, with `recall`, over what the rows remember at this depth and x."""
+        """Attend as `Attention` does."""
+        queries, keys, values = self._project(x, turn)
+        if causal:
+            mixed = attend(queries, keys, values, depth, recall, self.window)
+        else:
+            mixed = attend_both_ways(queries, keys, values, self.window)
+        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+
+    def remember(self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall) -> None:
+        """Store the keys and values of x at this depth without attending."""
+        recall.remember(depth, *self._project(x, turn)[1:])
+
+    def _project(self, x: Tensor, turn: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         n_queries, n_keys, n_values = self.heads
         both, values = (
             self.qkv_proj(x).unflatten(-1, (-1, self.d_head)).transpose(1, 2).split((n_queries + n_keys, n_values), 1)
@@ -133,8 +145,7 @@ class FusedAttention(nn.Module):
         if self.has_norms:
             queries, keys = both.split((n_queries, n_keys), 1)
             both = torch.cat([self.q_norm(queries), self.k_norm(keys)], 1)
-        queries, keys = rotate(both, turn).split((n_queries, n_keys), 1)
-        return self.o_proj(attend(queries, keys, values, depth, recall, self.window).transpose(1, 2).flatten(2))
+        return *rotate(both, turn).split((n_queries, n_keys), 1), values
 
 
 class FusedSwiGLU(nn.Module):

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from smidgen.models.heads import Heads
 from smidgen.models.llama import Llama, LlamaConfig
 from smidgen.models.state import DecodeState
 
@@ -25,6 +26,8 @@ class LanguageModel(Protocol):
     config: ModelConfig
     compute_dtype: torch.dtype | None
     training: bool
+    heads: Heads
+    """What it has beside its output head."""
 
     def train(self, mode: bool = True) -> object:
         """Switch between training and evaluation, as nn.Module does."""
@@ -41,9 +44,13 @@ class LanguageModel(Protocol):
         ...
 
     def features(
-        self, ids: Int[Tensor, "B T"], state: DecodeState | None = None, rows: Sequence[int] | None = None
+        self,
+        ids: Int[Tensor, "B T"],
+        state: DecodeState | None = None,
+        rows: Sequence[int] | None = None,
+        causal: bool = True,
     ) -> Float[Tensor, "B T D"]:
-        """Return what the head reads."""
+        """Return what the head reads; without `causal`, where a model can, every position having seen the row."""
         ...
 
     def features_and_losses(

@@ -50,17 +50,30 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(d_head, norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(
-        self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall | None = None
+        self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall | None = None, causal: bool = True
     ) -> Float[Tensor, "B T D"]:
-        """Attend over x alone, or, with `recall`, over what the rows remember at this depth and x."""
+        """Attend over x alone, or, with `recall`, over what the rows remember at this depth and x.
+
+        Without `causal`, and with nothing remembered, every position attends to those after it too.
+        """
         queries, keys, values = (
             project(x).unflatten(-1, (-1, self.d_head)).transpose(1, 2)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         queries = rotate(self.q_norm(queries), turn)
         keys = rotate(self.k_norm(keys), turn)
-        mixed = attend(queries, keys, values, depth, recall, self.window)
+        if causal:
+            mixed = attend(queries, keys, values, depth, recall, self.window)
+        else:
+            mixed = attend_both_ways(queries, keys, values, self.window)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
+
+    def remember(self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall) -> None:
+        """Store the keys and values of x at this depth without attending: for symbols that left the stack before."""
+        keys, values = (
+            project(x).unflatten(-1, (-1, self.d_head)).transpose(1, 2) for project in (self.k_proj, self.v_proj)
+        )
+        recall.remember(depth, rotate(self.k_norm(keys), turn), values)
 
 
 def attend(
@@ -128,6 +141,30 @@ def attend_in_blocks(
         weights = (scores.float() * d_head**-0.5 + hidden).softmax(-1).to(values.dtype)
         mixed.append(torch.bmm(weights.flatten(1, 2), values[:, first:end]).unflatten(1, block.shape[1:3]))
     return torch.cat(mixed, dim=2).unflatten(0, (-1, n_groups)).flatten(1, 2)
+
+
+def attend_both_ways(
+    queries: Float[Tensor, "B H T K"],
+    keys: Float[Tensor, "B G T K"],
+    values: Float[Tensor, "B G T K"],
+    window: int | None = None,
+) -> Float[Tensor, "B H T K"]:
+    """Attend every position to all, or to those less than `window` away on either side; softmax in fp32."""
+    n_groups, length, d_head = keys.shape[1:]
+    hidden = None
+    if window is not None and window < length:
+        places = torch.arange(length, device=keys.device)
+        hidden = (places[:, None] - places).abs() >= window
+    if queries.device.type != "cpu":
+        seen = None if hidden is None else ~hidden
+        grouped = queries.shape[1] != n_groups
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen, enable_gqa=grouped)
+    folded = queries.unflatten(1, (n_groups, -1)).flatten(2, 3).flatten(0, 1)  # (B*G, H/G*T, K)
+    scores = torch.bmm(folded, keys.flatten(0, 1).mT).float() * d_head**-0.5
+    if hidden is not None:
+        scores = scores.unflatten(1, (-1, length)).masked_fill(hidden, -torch.inf).flatten(1, 2)
+    mixed = torch.bmm(scores.softmax(-1).to(values.dtype), values.flatten(0, 1))
+    return mixed.unflatten(1, (-1, length)).unflatten(0, (-1, n_groups)).flatten(1, 2)
 
 
 def attend_memory(

@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from smidgen.config import Config
+from smidgen.models.dropout import Dropout
+from smidgen.models.heads import Heads, HeadsConfig, check_heads, thought_loss
 from smidgen.models.layers import Embedding, EmbeddingMap, Linear
 from smidgen.models.stack import Stack, StackConfig
 from smidgen.models.state import StackState
@@ -33,6 +35,13 @@ class LlamaConfig(Config):
     """Bend logits into (-cap, cap) by cap * tanh(logits / cap). Source: Gemma 2, arXiv 2408.00118."""
     stack: StackConfig = StackConfig()
     """The blocks."""
+    heads: HeadsConfig = HeadsConfig()
+    """What it has beside its output head."""
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> "LlamaConfig":
+        check_heads(self.heads, len(self.stack.layers))
+        return self
 
 
 class Llama(nn.Module):
@@ -49,6 +58,8 @@ class Llama(nn.Module):
             self.model.embed_map = EmbeddingMap(config.embedding_rank, config.stack.d_model)
         if not config.tie_embeddings:
             self.lm_head = Linear(config.stack.d_model, config.vocab_size)
+        self.heads = Heads(config.heads, config.stack.d_model, len(config.stack.layers), config.stack.norm_eps)
+        self.dropout = Dropout()
 
     def forward(
         self, ids: Int[Tensor, "B T"], state: StackState | None = None, rows: Sequence[int] | None = None
@@ -57,20 +68,35 @@ class Llama(nn.Module):
         return self.logits(self.features(ids, state, rows))
 
     def features(
-        self, ids: Int[Tensor, "B T"], state: StackState | None = None, rows: Sequence[int] | None = None
+        self,
+        ids: Int[Tensor, "B T"],
+        state: StackState | None = None,
+        rows: Sequence[int] | None = None,
+        causal: bool = True,
     ) -> Float[Tensor, "B T D"]:
-        """Return what the head reads, after the last norm: for chunked losses and for heads that need few positions."""
+        """Return what the head reads, after the last norm: for chunked losses and for heads that need few positions.
+
+        Without `causal` (and without `state`) every position sees the whole row.
+        """
+        recall = state.extend(rows, ids.shape[1]) if state is not None else None
+        return self.model(self.embed(ids), recall, causal, self.heads.visitor())
+
+    def embed(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        """Return the symbols' vectors, in the dtype of the activations."""
         embedding = self.model.embed_tokens
         x = embedding(ids).to(self.compute_dtype or embedding.weight.dtype)
         if self.config.embedding_rank is not None:
             x = self.model.embed_map(x)
-        return self.model(x, state.extend(rows, ids.shape[1]) if state is not None else None)
+        return self.dropout(x) if self.training else x
 
     def features_and_losses(
         self, ids: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], weights: Float[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T D"], dict[str, Tensor]]:
-        """Return the features; a Llama has no losses of its own."""
-        return self.features(ids), {}
+        """Return the features, and what its thought missed if it has one (`next_latent`)."""
+        seen: list[tuple[Tensor, Tensor]] = []
+        features = self.model(self.embed(ids), visit=self.heads.visitor(seen))
+        thought = self.config.heads.thought
+        return features, {"next_latent": thought_loss(*seen[0], weights, thought.span)} if thought else {}
 
     def logits(self, features: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """Return fp32 logits of features."""
@@ -101,6 +127,7 @@ class Llama(nn.Module):
             nn.init.normal_(self.model.embed_map.weight, std=self.config.embedding_rank**-0.5, generator=generator)
         if not self.config.tie_embeddings:
             nn.init.normal_(self.lm_head.weight, std=0.02, generator=generator)
+        self.heads.init_weights(generator)
 
     def tp_plan(self) -> dict[str, str]:
         """Say how each weight is cut for tensor parallelism: by output ("column") or by input ("row")."""

@@ -1,5 +1,6 @@
 """Depth: blocks applied in the order of a list of ids, so that sharing is data and not a class."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from smidgen.config import Config
 from smidgen.models.attention import Attention, AttentionConfig
+from smidgen.models.dropout import Dropout
 from smidgen.models.layers import (
     MLPS,
     AdaptedLinear,
@@ -24,6 +26,9 @@ from smidgen.models.layers import (
 )
 from smidgen.models.layouts import Ids
 from smidgen.models.state import Recall, StackState
+
+Visit = Callable[[int, Tensor], Tensor]
+"""What is done between depths: from the number of depths so far and the stream to the stream."""
 
 
 class StackConfig(Config):
@@ -108,13 +113,20 @@ class Block(nn.Module):
         self.self_attn = Attention(config.d_model, config.d_head, config.attention, config.norm_eps)
         self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps)
         self.mlp = MLPS[config.mlp.type](config.d_model, config.mlp)
+        self.dropout = Dropout()
 
     def forward(
-        self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall | None = None
+        self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall | None = None, causal: bool = True
     ) -> Float[Tensor, "B T D"]:
         """Add what attention and the feed-forward have to say."""
-        x = x + self.self_attn(self.input_layernorm(x), turn, depth, recall)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        said = self.self_attn(self.input_layernorm(x), turn, depth, recall, causal)
+        x = x + (self.dropout(said) if self.training else said)
+        said = self.mlp(self.post_attention_layernorm(x))
+        return x + (self.dropout(said) if self.training else said)
+
+    def remember(self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall) -> None:
+        """Store what later symbols will attend to here, of symbols that go no deeper themselves."""
+        self.self_attn.remember(self.input_layernorm(x), turn, depth, recall)
 
 
 def make_blocks(config: StackConfig) -> list[Block]:
@@ -164,25 +176,43 @@ class Stack(nn.Module):
             self.stream_scale = nn.Parameter(torch.ones(len(config.layers)))
             self.embedding_scale = nn.Parameter(torch.zeros(len(config.layers)))
 
-    def forward(self, x: Float[Tensor, "B T D"], recall: Recall | None = None) -> Float[Tensor, "B T D"]:
-        """Run the embedded symbols through every depth and the last norm."""
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        recall: Recall | None = None,
+        causal: bool = True,
+        visit: Visit | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Run the embedded symbols through every depth and the last norm.
+
+        `visit` is called with the number of depths so far and the stream, and returns the stream to go on with.
+        """
         config = self.config
         if recall is None:
             positions = torch.arange(x.shape[1], device=x.device)
             turn = rotation(positions, config.d_head, config.attention.rope_theta, x.dtype)
         else:
             turn = recall.turn
-        if config.residual_scalars:
-            x = rms_normalize(x.float(), config.norm_eps).to(x.dtype)
-        embedded = x
+        x = embedded = self.enter(x)
         # Only training may run less than the whole: what is evaluated or saved is always what will be used.
         depths = self._once if self.training and not self.looped else range(len(config.layers))
-        for depth in depths:
-            if config.residual_scalars:
-                scales = self.stream_scale[depth], self.embedding_scale[depth]
-                x = scales[0].to(x.dtype) * x + scales[1].to(x.dtype) * embedded
-            x = self.layers[depth](x, turn, depth, recall)
+        for depth in range(len(config.layers)):
+            if depth in depths:
+                x = self.layers[depth](self.mix(depth, x, embedded), turn, depth, recall, causal)
+            if visit is not None:
+                x = visit(depth + 1, x)
         return self.norm(x)
+
+    def enter(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """Return the stream before the first depth."""
+        return rms_normalize(x.float(), self.config.norm_eps).to(x.dtype) if self.config.residual_scalars else x
+
+    def mix(self, depth: int, x: Float[Tensor, "B T D"], embedded: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """Return what the block at this depth reads: the stream and, with residual scalars, the embedding again."""
+        if not self.config.residual_scalars:
+            return x
+        scales = self.stream_scale[depth], self.embedding_scale[depth]
+        return scales[0].to(x.dtype) * x + scales[1].to(x.dtype) * embedded
 
     def init_state(self, rows: int, max_len: int, dtype: torch.dtype) -> StackState:
         """Allocate empty memory for decoding `rows` sequences of at most `max_len` symbols."""

@@ -5,7 +5,7 @@ because memory is indexed by depth, not by block. Rows move independently, so ra
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import torch
@@ -133,6 +133,23 @@ class Recall:
     turn: Rotation
     from_empty: bool
     """Every row was empty: plain causal attention over the new symbols alone."""
+
+    def of(self, places: Sequence[int]) -> "Recall":
+        """Return the same for some of the rows of this forward, given by their places in it."""
+        device = self.state.keys.device
+        chosen = torch.tensor(list(places), device=device)
+        if isinstance(self.rows, slice):
+            rows = torch.arange(self.rows.start, self.rows.stop, device=device)[chosen]
+        else:
+            rows = self.rows[chosen]
+        if isinstance(self.at, slice):
+            at: slice | tuple[Tensor, Tensor] = self.at
+        else:
+            at = self.at[0][chosen], self.at[1][chosen]
+        shared = self.turn.cos.ndim == 2
+        turn = self.turn if shared else Rotation(self.turn.cos[chosen], self.turn.sin[chosen])
+        mask = self.mask if self.mask is None or self.mask.shape[0] == 1 else self.mask[chosen]
+        return replace(self, rows=rows, at=at, mask=mask, turn=turn)
 
     def remember(
         self, depth: int, keys: Float[Tensor, "B H T K"], values: Float[Tensor, "B H T K"]
