@@ -11,6 +11,7 @@ import torch
 from smidgen.checkpoint import load_model, pull, save_model
 from smidgen.checkpoint.cache import CATALOGUE, download_wheel
 from smidgen.models import LlamaConfig, build_model
+from smidgen.models.merge import merge_model
 from smidgen.tokenizers.bytes import ByteTokenizer
 
 transformers = pytest.importorskip("transformers")
@@ -23,6 +24,7 @@ SHAPES = {
     "wide heads": {"stack": {"attention": {"n_heads": 3, "n_kv_heads": 1, "d_head": 32}}},
     "shared blocks": {"stack": {"layers": [0, 0, 1, 1, 0]}},
     "shared feed-forwards": {"stack": {"layers": [0, 1, 2], "mlps": [0, 0, 1]}},
+    "shared outputs": {"stack": {"layers": [0, 1, 2], "attention_outputs": [0, 1, 0]}},
     "query and key norm": {"stack": {"attention": {"n_heads": 4, "n_kv_heads": 2, "qk_norm": True, "d_head": 8}}},
     "loose norm": {"stack": {"norm_eps": 1e-3, "zero_init_outputs": False}, "max_seq_len": 99},
 }
@@ -60,6 +62,22 @@ def test_transformers_loads_our_directory_as_it_is(change: dict, tmp_path: Path,
     assert type(theirs).__name__ == ("Qwen3ForCausalLM" if "qk_norm" in str(change) else "LlamaForCausalLM")
     with torch.no_grad():
         torch.testing.assert_close(ours(ids), theirs(ids).logits)
+
+
+MERGED = {
+    "depth updates": {"stack": {"layers": [0, 1, 0, 1], "mlps": [0, 0], "depth_lora_rank": 3}},
+    "factored": {"embedding_rank": 16},
+    "factored, untied": {"embedding_rank": 16, "tie_embeddings": False},
+}
+
+
+@pytest.mark.parametrize("change", MERGED.values(), ids=MERGED)
+def test_transformers_loads_what_was_merged(change: dict, tmp_path: Path, ids: torch.Tensor) -> None:
+    ours = stirred(build_model(tiny_config(change), seed=3))
+    save_model(tmp_path / "model", merge_model(ours), ByteTokenizer(), dtype=torch.float32)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids), theirs(ids).logits, rtol=1e-4, atol=1e-4)
 
 
 THEIRS = {

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from smidgen.checkpoint.atomic import recover_directory, staged_directory
-from smidgen.checkpoint.hf_config import ReadConfig, is_expressible, read_config, write_config
+from smidgen.checkpoint.hf_config import is_expressible, read_config, write_config
 from smidgen.checkpoint.tensors import PICKLE_SUFFIXES, TensorSource, open_tensors, write_tensors
 from smidgen.checkpoint.weights import expanded_weights, read_model, sharing_holds, unique_weights
 from smidgen.errors import CheckpointError
@@ -104,7 +104,7 @@ def load_directory(directory: Path, dtype: torch.dtype | None, device: torch.dev
     notes = list(config.notes)
     with open_weights(directory) as source:
         chosen = config.model
-        if config.unshared is not None and _is_shared(config) and not sharing_holds(config.model, source):
+        if config.unshared is not None and not sharing_holds(config.model, source):
             notes.append(f"{directory}: blocks that were shared differ by now, so each is loaded as its own.")
             chosen = config.unshared
         model = read_model(chosen, source, dtype, device)
@@ -201,11 +201,6 @@ def _verify_sums(directory: Path) -> None:
                 f"{path}: does not match its checksum, so it is damaged. Copy it again; "
                 f"if you changed it on purpose, delete {sums}."
             )
-
-
-def _is_shared(config: ReadConfig) -> bool:
-    stack = config.model.stack
-    return stack.n_blocks < len(stack.layers) or (stack.mlps is not None and len(set(stack.mlps)) < len(stack.mlps))
 
 
 def _write_json(path: Path, data: object) -> None:

@@ -19,6 +19,7 @@ from smidgen.models import LlamaConfig
 from smidgen.models.attention import AttentionConfig
 from smidgen.models.layers import SwiGLUConfig
 from smidgen.models.stack import StackConfig
+from smidgen.models.stats import without_sharing
 from smidgen.tokenizers.base import Tokenizer
 
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -73,7 +74,10 @@ class ReadConfig:
 
 def is_expressible(config: LlamaConfig) -> bool:
     """Whether Hugging Face's Llama (or Qwen3, with qk_norm) computes exactly this model."""
-    unheard_of = config.logit_softcap is not None or config.stack.residual_scalars or config.stack.attention.window
+    stack = config.stack
+    unheard_of = config.logit_softcap is not None or stack.residual_scalars or stack.attention.window
+    # Nor a map in two factors; multiplied out it is another file: see `models.merge`.
+    unheard_of = unheard_of or config.embedding_rank is not None or stack.depth_lora_rank
     return not unheard_of and isinstance(config.stack.mlp, SwiGLUConfig)
 
 
@@ -133,9 +137,9 @@ def unshare(config: LlamaConfig) -> LlamaConfig:
     attention = config.stack.attention.model_copy(
         update={"n_kv_heads": config.stack.attention.kv_heads, "d_head": config.stack.d_head}
     )
-    layers = tuple(range(len(config.stack.layers)))
-    update = {"layers": layers, "mlps": None, "attention": attention, "zero_init_outputs": False}
-    return config.model_copy(update={"stack": config.stack.model_copy(update=update)})
+    alone = without_sharing(config)
+    update = {"attention": attention, "zero_init_outputs": False}
+    return alone.model_copy(update={"stack": alone.stack.model_copy(update=update)})
 
 
 def _read_ours(data: Any, path: Path) -> LlamaConfig:
