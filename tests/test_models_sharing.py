@@ -23,8 +23,6 @@ from test_models_laws import randomized, some_ids
 
 LLAMAS = {name: config for name, config in MODELS.items() if isinstance(config, LlamaConfig)}
 SHARED = [name for name, c in LLAMAS.items() if count_parameters(without_sharing(c)) != count_parameters(c)]
-    name for name, config in LLAMAS.items() if count_parameters(without_sharing(config)) != count_parameters(config)
-]
 """Every model of the zoo in which something is shared or factored."""
 
 
