@@ -104,10 +104,8 @@ def test_prefetching_changes_nothing_and_stops_with_its_reader(corpus):
     for plain, early in zip(itertools.islice(stream.batches_from(3), 10), ahead, strict=False):
         assert same(plain[0], early[0])
     ahead.close()
-    for thread in threading.enumerate():
-        if thread.name == "prefetch":
-            thread.join(2)
-            assert not thread.is_alive()
+    # At once: a thread that computes while the interpreter ends aborts the process (2 of 12 exits did).
+    assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
 
 
 def test_errors_and_ends_pass_through_the_prefetcher():

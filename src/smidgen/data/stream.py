@@ -197,7 +197,8 @@ def prefetched(make: Callable[[], Iterator[T]], ahead: int) -> Iterator[T]:
         except BaseException as error:  # whatever it was belongs to the reader, who raises it
             offer((False, error))
 
-    threading.Thread(target=work, name="prefetch", daemon=True).start()
+    worker = threading.Thread(target=work, name="prefetch", daemon=True)
+    worker.start()
     try:
         while True:
             alive, item = ready.get()
@@ -209,3 +210,4 @@ def prefetched(make: Callable[[], Iterator[T]], ahead: int) -> Iterator[T]:
                 return
     finally:
         stopped.set()
+        worker.join()  # a thread that still computes while the interpreter ends takes the process down with it
