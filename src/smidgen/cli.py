@@ -22,6 +22,7 @@ VERBS = {
     "chat": "Talk with a model in the terminal",
     "generate": "Continue a text",
     "eval": "Measure a model: bits per byte, questions of tasks",
+    "study": "Compare variants of a recipe: equal budgets, several seeds, one table",
     "inspect": "Show a model's parts: parameters, bytes, FLOPs and memory per symbol",
     "pull": "Fetch a pretrained model, by catalogue name or hub id",
     "report": "Write a run's report.html anew",

@@ -131,7 +131,7 @@ def _frame(plot: Plot, series: Sequence[Series], width: int, height: int) -> _Fr
 
 def _axes(frame: _Frame, plot: Plot) -> list[str]:
     right, bottom, parts = frame.width - _RIGHT, frame.height - _BOTTOM, []
-    for tick, name in _named(_log_ticks(*frame.y_range) if frame.logarithmic else nice_ticks(*frame.y_range)):
+    for tick, name in _named(log_ticks(*frame.y_range) if frame.logarithmic else nice_ticks(*frame.y_range)):
         y = frame.y(tick)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{_LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{name}</text>')
@@ -248,7 +248,8 @@ def _hover_values(frame: _Frame, series: Sequence[Series]) -> list[dict[str, obj
     return told
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers of a logarithmic axis: powers of ten, and as many between as make three at least."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     choices: tuple[tuple[float, ...], ...] = ((1,), (1, 3), (1, 2, 5))
     options = [[m * 10.0**e for e in exponents for m in c if low <= m * 10.0**e <= high] for c in choices]
