@@ -24,8 +24,7 @@ from smidgen.checkpoint.hf_config import is_expressible, read_config, write_conf
 from smidgen.checkpoint.tensors import PICKLE_SUFFIXES, TensorSource, open_tensors, write_tensors
 from smidgen.checkpoint.weights import expanded_weights, read_model, sharing_holds, unique_weights
 from smidgen.errors import CheckpointError
-from smidgen.models import Model
-from smidgen.models.llama import Llama
+from smidgen.models import MODELS, Model
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.tokenizers.loading import load_tokenizer
 
@@ -78,7 +77,7 @@ def save_model(
 
 def write_model_files(staging: Path, model: nn.Module, tokenizer: Tokenizer, dtype: torch.dtype, card: str) -> None:
     """Write everything but the tokenizer into a directory that nobody reads yet."""
-    if not isinstance(model, Llama):
+    if not isinstance(model, tuple(MODELS.values())):
         raise TypeError(f"save the bare model, not a {type(model).__name__} around it")
     config = model.config
     weights = expanded_weights(model) if is_expressible(config) else unique_weights(model)

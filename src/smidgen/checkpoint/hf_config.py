@@ -9,13 +9,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
 from smidgen.config import validate_config
 from smidgen.errors import CheckpointError, ConfigError
-from smidgen.models import LlamaConfig
+from smidgen.models import CONFIGS, LlamaConfig, ModelConfig
 from smidgen.models.attention import AttentionConfig
 from smidgen.models.layers import SwiGLUConfig
 from smidgen.models.stack import StackConfig
@@ -64,7 +64,7 @@ _UNDERSTOOD = {
 class ReadConfig:
     """A `config.json`, understood."""
 
-    model: LlamaConfig
+    model: ModelConfig
     """The model as it was built, shared blocks and all."""
     unshared: LlamaConfig | None
     """The same with every block its own: what other readers see; None for shapes only we know."""
@@ -72,8 +72,10 @@ class ReadConfig:
     """What was passed over, to be said once."""
 
 
-def is_expressible(config: LlamaConfig) -> bool:
+def is_expressible(config: ModelConfig) -> TypeGuard[LlamaConfig]:
     """Whether Hugging Face's Llama (or Qwen3, with qk_norm) computes exactly this model."""
+    if not isinstance(config, LlamaConfig):
+        return False
     stack = config.stack
     unheard_of = config.logit_softcap is not None or stack.residual_scalars or stack.attention.window
     # Nor a map in two factors; multiplied out it is another file: see `models.merge`.
@@ -81,7 +83,7 @@ def is_expressible(config: LlamaConfig) -> bool:
     return not unheard_of and isinstance(config.stack.mlp, SwiGLUConfig)
 
 
-def write_config(config: LlamaConfig, tokenizer: Tokenizer, dtype: torch.dtype) -> dict[str, Any]:
+def write_config(config: ModelConfig, tokenizer: Tokenizer, dtype: torch.dtype) -> dict[str, Any]:
     """Return the content of `config.json`."""
     ours = {"smidgen": config.model_dump(mode="json")}
     stops = sorted(tokenizer.stop_ids)
@@ -128,6 +130,8 @@ def read_config(path: Path) -> ReadConfig:
     if "smidgen" not in data:
         return ReadConfig(plain, plain, notes)
     ours = _read_ours(data["smidgen"], path)
+    if not isinstance(ours, LlamaConfig):
+        raise CheckpointError(f"{path} contradicts itself: its own model is no Llama. Copy the directory again.")
     _check_agreement(unshare(ours), unshare(plain), path)
     return ReadConfig(ours, unshare(ours), notes)
 
@@ -142,11 +146,15 @@ def unshare(config: LlamaConfig) -> LlamaConfig:
     return alone.model_copy(update={"stack": alone.stack.model_copy(update=update)})
 
 
-def _read_ours(data: Any, path: Path) -> LlamaConfig:
+def _read_ours(data: Any, path: Path) -> ModelConfig:
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: has no model config under the key smidgen. Copy the directory again.")
+    family = CONFIGS.get(data.get("type", "llama"))
+    if family is None:
+        known = ", ".join(CONFIGS)
+        raise CheckpointError(f"{path}: its model is of type {data['type']!r}; this version knows {known}.")
     try:
-        return validate_config(data, LlamaConfig, where=f"{path} (key smidgen)")
+        return validate_config(data, family, where=f"{path} (key smidgen)")
     except ConfigError as error:
         first, *more = (line.strip() for line in str(error).splitlines())
         raise CheckpointError(f"{first} {'; '.join(more)}") from None

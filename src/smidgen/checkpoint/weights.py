@@ -48,7 +48,8 @@ def read_model(
 
 def stored_dtype(source: TensorSource) -> torch.dtype:
     """Return the dtype of the file's embedding, or fp32 if no model computes in it."""
-    dtype = source.dtypes.get("model.embed_tokens.weight", torch.float32)
+    tables = (dtype for name, dtype in source.dtypes.items() if name.endswith("embed_tokens.weight"))
+    dtype = next(tables, torch.float32)
     return dtype if dtype in (torch.float16, torch.bfloat16) else torch.float32
 
 

@@ -1,23 +1,34 @@
 """Symbol ids (B, T) in, next-symbol logits (B, T, V) out. Models know nothing of text, losses or files."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import BaseModel, Discriminator, Tag
 from torch import Tensor, nn
 
+from smidgen.models.bytepatch import BytePatch, BytePatchConfig
 from smidgen.models.heads import Heads
 from smidgen.models.llama import Llama, LlamaConfig
 from smidgen.models.state import DecodeState
 
-ModelConfig = LlamaConfig
-"""The union of model families, told apart by `type`; one member so far."""
 
-Model = Llama
+def _family(config: Any) -> Any:
+    """Return the family a config is of; a Llama where nothing else is said."""
+    return config.type if isinstance(config, BaseModel) else config.get("type", "llama") if config else "llama"
+
+
+ModelConfig = Annotated[
+    Annotated[LlamaConfig, Tag("llama")] | Annotated[BytePatchConfig, Tag("bytepatch")], Discriminator(_family)
+]
+"""The union of model families, told apart by `type`."""
+
+Model = Llama | BytePatch
 """The union of model classes, as `ModelConfig` is of their configs."""
 
-MODELS = {"llama": Llama}
+MODELS: dict[str, type[Llama] | type[BytePatch]] = {"llama": Llama, "bytepatch": BytePatch}
+CONFIGS: dict[str, type[LlamaConfig] | type[BytePatchConfig]] = {"llama": LlamaConfig, "bytepatch": BytePatchConfig}
 
 
 class LanguageModel(Protocol):

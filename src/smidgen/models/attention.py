@@ -27,7 +27,7 @@ class AttentionConfig(Config):
     qk_norm: bool = False
     """RMS-norm queries and keys per head before turning them. Source: Henry et al. 2020, arXiv 2010.04245."""
     window: Annotated[int, Field(ge=1)] | None = None
-    """Symbols each position sees: itself and the window - 1 before it. None: all of the past. Source: arXiv 2004.05150."""
+    """Positions each sees: itself and the window - 1 before it; None: all of the past. Source: arXiv 2004.05150."""
 
     @property
     def kv_heads(self) -> int:

@@ -1,0 +1,205 @@
+"""What a byte model with pooling remembers while it decodes: three stacks, and where each row's patches ended.
+
+The trunk's memory holds patches, not symbols, and grows as they come. Which symbols ended a patch is known on the
+host, for the engine runs the trunk only for rows that have a new patch to think about.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from smidgen.models.state import Recall, StackState
+
+FIRST_PATCHES = 64
+"""Patches a row's trunk memory holds at first; doubled when a row has more."""
+NO_PATCH = 1 << 30
+"""Owner of what belongs to no patch."""
+
+
+class PatchState:
+    """Memory of a number of rows; implements DecodeState."""
+
+    def __init__(
+        self,
+        encoder: StackState,
+        others: Sequence[StackState],
+        make_trunk: Callable[[int], StackState],
+        d_local: int,
+        d_context: int,
+    ) -> None:
+        """Take the memory of the encoder, that of decoder and patcher where they have any, and how to make a trunk's.
+
+        `make_trunk` is given a number of patches; `d_context` is the width of all contexts of one patch.
+        """
+        self.encoder, self.others = encoder, others
+        self.trunk = make_trunk(min(FIRST_PATCHES, encoder.max_len))
+        self._make_trunk = make_trunk
+        n_rows, keys = len(encoder.lengths), encoder.keys
+        self.encoded = keys.new_zeros(n_rows, encoder.max_len, d_local)
+        """The encoder's outputs: an open patch is pooled when it ends."""
+        self.contexts = keys.new_zeros(n_rows, 1 + self.trunk.max_len, d_context)
+        """What the decoder reads: at 0 while no patch has ended, at n after the n-th."""
+        self.ids: list[list[int]] = [[] for _ in range(n_rows)]
+        """Symbols of each row."""
+        self.ended: list[list[int]] = [[] for _ in range(n_rows)]
+        """How many patches had ended with each symbol of each row."""
+        self.lengths = encoder.lengths
+        """Symbols each row has seen."""
+
+    @property
+    def max_len(self) -> int:
+        """Symbols a row can hold."""
+        return self.encoder.max_len
+
+    def n_patches(self, row: int) -> int:
+        """Return how many patches of a row have ended."""
+        return self.ended[row][-1] if self.ended[row] else 0
+
+    def n_open(self, row: int) -> int:
+        """Return how many symbols the open patch of a row has."""
+        ended = self.ended[row]
+        return len(ended) - 1 - bisect_left(ended, ended[-1]) if ended and ended[-1] else len(ended)
+
+    def reserve_patches(self, n: int) -> None:
+        """Make sure that every row can hold `n` patches."""
+        have = self.trunk.max_len
+        if n <= have:
+            return
+        while have < n:
+            have *= 2
+        larger = self._make_trunk(have)
+        larger.adopt(self.trunk)
+        self.trunk = larger
+        contexts = self.contexts.new_zeros(len(self.ids), 1 + have, self.contexts.shape[2])
+        contexts[:, : self.contexts.shape[1]] = self.contexts
+        self.contexts = contexts
+
+    def truncate(self, row: int, length: int) -> None:
+        """Forget everything after the first `length` symbols of a row; 0 frees the row."""
+        for part in (self.encoder, *self.others):
+            part.truncate(row, length)
+        del self.ids[row][length:], self.ended[row][length:]
+        self.trunk.truncate(row, self.n_patches(row))
+
+    def copy_row(self, source: int, target: int, length: int | None = None) -> None:
+        """Give `target` the first `length` symbols of `source` (None: all): a shared prefix."""
+        if source != target:
+            self.ids[target], self.ended[target] = self.ids[source][:length], self.ended[source][:length]
+            n_symbols, n_patches = len(self.ids[target]), self.n_patches(target)
+            for part in (self.encoder, *self.others):
+                part.copy_row(source, target, length)
+            self.trunk.copy_row(source, target, n_patches)
+            self.encoded[target, :n_symbols] = self.encoded[source, :n_symbols]
+            self.contexts[target, : n_patches + 1] = self.contexts[source, : n_patches + 1]
+        elif length is not None:
+            self.truncate(target, length)
+
+    def swap_rows(self, first: int, second: int) -> None:
+        """Exchange what two rows remember, so that running rows can stay together and nothing is forgotten."""
+        if first == second:
+            return
+        ends = {
+            "encoded": max(self.lengths[first], self.lengths[second]),
+            "contexts": max(self.n_patches(first), self.n_patches(second)) + 1,
+        }
+        for name, end in ends.items():
+            memory: Tensor = getattr(self, name)
+            memory[[first, second], :end] = memory[[second, first], :end]
+        for part in (self.encoder, *self.others, self.trunk):
+            part.swap_rows(first, second)
+        for lists in (self.ids, self.ended):
+            lists[first], lists[second] = lists[second], lists[first]
+
+    def adopt(self, other: "PatchState") -> None:
+        """Take over all that a smaller state of the same model remembers, row by row: how memory grows."""
+        rows, n_symbols, n_patches = (
+            len(other.ids),
+            max(other.lengths),
+            max(map(other.n_patches, range(len(other.ids)))),
+        )
+        self.reserve_patches(n_patches)
+        for mine, theirs in zip((self.encoder, *self.others), (other.encoder, *other.others), strict=True):
+            mine.adopt(theirs)
+        self.trunk.adopt(other.trunk)
+        self.encoded[:rows, :n_symbols] = other.encoded[:, :n_symbols]
+        self.contexts[:rows, : n_patches + 1] = other.contexts[:, : n_patches + 1]
+        self.ids[:rows], self.ended[:rows] = map(list, other.ids), map(list, other.ended)
+
+    def extend(self, rows: Sequence[int] | None, ids: Int[Tensor, "B T"]) -> "PatchRecall":
+        """Make room for new symbols in `rows` (None: all rows) and return the view one forward works on."""
+        chosen = list(range(len(self.ids))) if rows is None else list(rows)
+        starts = [self.lengths[row] for row in chosen]
+        recalls = [part.extend(chosen, ids.shape[1]) for part in (self.encoder, *self.others)]
+        return PatchRecall(self, chosen, starts, ids.tolist(), recalls)
+
+
+@dataclass(frozen=True)
+class PatchRecall:
+    """What one forward with state needs: which rows, what they remember, and where the new goes."""
+
+    state: PatchState
+    rows: list[int]
+    starts: list[int]
+    """Symbols of each row before."""
+    ids: list[list[int]]
+    """The new symbols."""
+    recalls: list[Recall]
+    """Of the encoder, then of decoder and patcher where they remember."""
+
+    @property
+    def index(self) -> Int[Tensor, "B 1"]:
+        """The rows, to be read by."""
+        return torch.tensor(self.rows, device=self.state.encoded.device)[:, None]
+
+    def before(self, n: int) -> Int[Tensor, "B n"]:
+        """Return the `n` symbols before the new ones; -1 where a row begins."""
+        past = [self.state.ids[row][-n:] for row in self.rows]
+        return torch.tensor([[-1] * (n - len(ids)) + ids for ids in past], device=self.state.encoded.device)
+
+    def n_open(self) -> Int[Tensor, "B 1"]:
+        """Return how many symbols each row's open patch had before."""
+        return torch.tensor([[self.state.n_open(row)] for row in self.rows], device=self.state.encoded.device)
+
+    def encoded_before(self) -> Float[Tensor, "B 1 D"]:
+        """Return the encoder's output of each row's last symbol before; anything where a row begins."""
+        last = torch.tensor([[max(0, start - 1)] for start in self.starts], device=self.state.encoded.device)
+        return self.state.encoded[self.index, last]
+
+    def record(self, encoded: Float[Tensor, "B T D"], ends: list[list[bool]]) -> None:
+        """Remember the new symbols: their ids, what the encoder says of them, and which ended a patch."""
+        state, at = self.state, self.recalls[0].at
+        if isinstance(at, slice):
+            state.encoded[self.recalls[0].rows, at] = encoded
+        else:
+            state.encoded[at] = encoded
+        for row, new, marks in zip(self.rows, self.ids, ends, strict=True):
+            count, ended = state.n_patches(row), state.ended[row]
+            for mark in marks:
+                count += mark
+                ended.append(count)
+            state.ids[row] += new
+
+    def unpooled(self, chosen: list[int], n_before: list[int]) -> tuple[Float[Tensor, "b W D"], Int[Tensor, "b W"]]:
+        """Return the encoder's outputs from each chosen row's open patch on, and the new patch each belongs to.
+
+        `chosen` are places among this forward's rows, `n_before` how many patches each of them had before.
+        """
+        state, device = self.state, self.state.encoded.device
+        owners = []
+        for place, had in zip(chosen, n_before, strict=True):
+            row, start = self.rows[place], self.starts[place]
+            opened = bisect_left(state.ended[row], had) + 1 if had else 0
+            owners.append([0] * (start - opened + 1) + [count - had for count in state.ended[row][start:-1]])
+        width = max(map(len, owners))
+        owner = torch.tensor([own + [NO_PATCH] * (width - len(own)) for own in owners], device=device)
+        ends = [self.starts[place] + len(self.ids[0]) for place in chosen]
+        if len(chosen) == 1:
+            row = self.rows[chosen[0]]
+            return state.encoded[row : row + 1, ends[0] - width : ends[0]], owner
+        firsts = torch.tensor([end - len(own) for end, own in zip(ends, owners, strict=True)], device=device)
+        at = (firsts[:, None] + torch.arange(width, device=device)).clamp_max(state.max_len - 1)
+        return state.encoded[self.index[chosen], at], owner
