@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from smidgen.data.batch import Batch
 from smidgen.data.pack import RowIndex, pack_rows
+from smidgen.data.scored import ScoredBytes
 from smidgen.data.shards import ShardSet
 from smidgen.tokenizers.base import Tokenizer
 
@@ -53,8 +54,7 @@ class RowReader:
         self._answers = AnswerWeights(tokenizer, answer_weight) if answer_weight != 1 else None
         self.index: RowIndex = pack_rows(split.starts, split.lengths, seq_len, seed)
         self._pad = tokenizer.eot_id
-        self._symbol_bytes = np.array(tokenizer.symbol_bytes(), dtype=np.int64)
-        self._prefix_bytes = len(tokenizer.text_prefix)
+        self._scored = ScoredBytes(tokenizer)
 
     def batch(self, rows: Int[np.ndarray, "B"]) -> Batch:
         """Return the rows as one batch; `bytes_scored` is exact, or 0 where answers are weighted."""
@@ -70,18 +70,10 @@ class RowReader:
                 at += length
         ids, targets = symbols[:, :-1], symbols[:, 1:]
         # A loss in which some symbols count more than others has no bits per byte.
-        scored = self._bytes_scored(ids, targets, weights) if self._answers is None else 0
+        scored = self._scored(ids, targets, weights) if self._answers is None else 0
         if self._answers is not None:
             weights *= self._answers.of(symbols)[:, 1:]
         return Batch(torch.from_numpy(ids.copy()), torch.from_numpy(targets.copy()), torch.from_numpy(weights), scored)
-
-    def _bytes_scored(self, ids: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> int:
-        taught = weights > 0
-        sizes = self._symbol_bytes[targets]
-        scored = int(sizes[taught].sum())
-        if self._prefix_bytes:  # the space a sentencepiece vocabulary puts before a text is not a byte of the text
-            scored -= self._prefix_bytes * int((taught & (ids == self._pad) & (sizes > 0)).sum())
-        return scored
 
 
 class AnswerWeights:
