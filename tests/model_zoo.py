@@ -1,8 +1,13 @@
 """The models every law is tested on: one of each switch and sharing layout, small enough for milliseconds."""
 
-from smidgen.models import LlamaConfig
+import torch
+
+from smidgen.models import BytePatchConfig, LlamaConfig, build_model
 from smidgen.models.attention import AttentionConfig
+from smidgen.models.heads import FutureConfig, HeadsConfig, ThoughtConfig
 from smidgen.models.layers import ReLU2Config, SwiGLUConfig
+from smidgen.models.patching import EntropyConfig, FixedConfig, LearnedConfig, SpaceConfig, SymbolConfig
+from smidgen.models.pooling import CrossAttentionConfig, LastConfig, MaxConfig
 from smidgen.models.stack import StackConfig
 
 VOCAB = 97
@@ -59,3 +64,72 @@ MODELS = {
         logit_softcap=20.0,
     ),
 }
+
+
+def tiny_bytes(**changes) -> BytePatchConfig:
+    """A byte model with pooling of a few thousand parameters; `trunk` changes the trunk's fields."""
+    local = {"d_model": 16, "attention": AttentionConfig(n_heads=2, window=6), "mlp": SwiGLUConfig(d_ff=24)}
+    trunk = {"d_model": 24, "layers": (0, 1), "attention": AttentionConfig(n_heads=2), "mlp": SwiGLUConfig(d_ff=32)}
+    trunk |= changes.pop("trunk", {})
+    defaults = {
+        "vocab_size": 265,
+        "max_seq_len": 64,
+        "encoder": StackConfig(**local, layers=(0,)),
+        "stack": StackConfig(**trunk),
+        "decoder": StackConfig(**local, layers=(0,)),
+    }
+    return BytePatchConfig(**(defaults | changes))
+
+
+SURPRISED = EntropyConfig(
+    longest=7,
+    stack=StackConfig(d_model=16, layers=(0,), attention=AttentionConfig(n_heads=2), mlp=SwiGLUConfig(d_ff=16)),
+)
+
+BYTE_MODELS = {
+    "bytes-fixed": tiny_bytes(patcher=FixedConfig(longest=3)),
+    "bytes-space": tiny_bytes(patcher=SpaceConfig(longest=5)),
+    "bytes-entropy": tiny_bytes(patcher=SURPRISED),
+    "bytes-learned": tiny_bytes(patcher=LearnedConfig(longest=7), pooling=LastConfig()),
+    "bytes-symbol": tiny_bytes(patcher=SymbolConfig(longest=4), tie_embeddings=False),
+    "bytes-max": tiny_bytes(patcher=FixedConfig(longest=3), pooling=MaxConfig()),
+    "bytes-last": tiny_bytes(pooling=LastConfig()),
+    "bytes-cross-attention": tiny_bytes(patcher=FixedConfig(longest=3), pooling=CrossAttentionConfig(n_heads=2)),
+    "bytes-ngrams": tiny_bytes(patcher=FixedConfig(longest=4), ngrams=(2, 4), ngram_buckets=50),
+    "bytes-parallel": tiny_bytes(patcher=SpaceConfig(longest=4), head="parallel"),
+    "bytes-parallel-learned": tiny_bytes(patcher=LearnedConfig(longest=4), head="parallel"),
+    "bytes-shared": tiny_bytes(
+        patcher=FixedConfig(longest=3),
+        trunk={
+            "layers": (0, 1, 1, 0),
+            "mlps": (0, 0),
+            "depth_lora_rank": 2,
+            "mlp": ReLU2Config(d_ff=32),
+            "residual_scalars": True,
+            "zero_init_outputs": True,
+        },
+        logit_softcap=20.0,
+    ),
+    "bytes-thinking": tiny_bytes(
+        patcher=FixedConfig(longest=3), heads=HeadsConfig(future=FutureConfig(n=1), thought=ThoughtConfig(span=2))
+    ),
+}
+EVERY_MODEL = MODELS | BYTE_MODELS
+
+
+def randomized(config, seed=0):
+    """A model whose zero-initialised parts speak too, so that no law holds by silence."""
+    model = build_model(config, seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.1 * torch.randn(weight.shape, generator=generator)
+        if getattr(config, "patcher", None) == SURPRISED:  # what is drawn at random would end all patches or none
+            logits = model.patch(some_ids(config, rows=8)).marks.logits
+            model.patcher.threshold.fill_(-(logits.softmax(-1) * logits.log_softmax(-1)).sum(-1).median() / 8)
+    return model.eval()
+
+
+def some_ids(config, rows=2, length=24, seed=1):
+    """Random symbols of a model's vocabulary."""
+    return torch.randint(0, config.vocab_size, (rows, length), generator=torch.Generator().manual_seed(seed))

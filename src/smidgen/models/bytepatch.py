@@ -18,7 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smidgen.config import Config
+from smidgen.errors import ConfigError
 from smidgen.models.attention import AttentionConfig
+from smidgen.models.dropout import Dropout
+from smidgen.models.heads import Heads, HeadsConfig, check_heads, thought_loss
 from smidgen.models.layers import Embedding, Linear, SwiGLUConfig
 from smidgen.models.patch_decoders import DECODERS
 from smidgen.models.patch_state import PatchRecall, PatchState
@@ -73,6 +76,8 @@ class BytePatchConfig(Config):
     """The blocks over symbols that read the trunk; with the parallel head, over the places of one patch."""
     head: Literal["autoregressive", "parallel"] = "autoregressive"
     """One symbol after the other, or STLM's: a patch's symbols all at once, each blind to the others."""
+    heads: HeadsConfig = HeadsConfig()
+    """What it has beside its output head; a thought is the trunk's, about patches. Exits are for token models."""
 
     @model_validator(mode="after")
     def _check(self) -> "BytePatchConfig":
@@ -82,6 +87,9 @@ class BytePatchConfig(Config):
         heads = getattr(self.pooling, "n_heads", 1)
         if local % heads:
             raise ValueError(f"pooling.n_heads ({heads}) must divide encoder.d_model ({local}).")
+        if self.heads.exit is not None:
+            raise ValueError("heads.exit: the trunk of a byte model already runs once a patch only; it has no exits.")
+        check_heads(self.heads, len(self.stack.layers))
         return self
 
 
@@ -137,6 +145,10 @@ class BytePatch(nn.Module):
         self.decoder = DECODERS[config.head](config.decoder, d_trunk, config.patcher.longest)
         if not config.tie_embeddings:
             self.lm_head = Linear(d_local, config.vocab_size)
+        beside, depth = config.heads, len(config.stack.layers)
+        self.heads = Heads(HeadsConfig(future=beside.future), d_local, depth, config.decoder.norm_eps)
+        self.thoughts = Heads(HeadsConfig(thought=beside.thought), d_trunk, depth, config.stack.norm_eps)
+        self.dropout = Dropout()
 
     def forward(
         self, ids: Int[Tensor, "B T"], state: PatchState | None = None, rows: Sequence[int] | None = None
@@ -145,20 +157,39 @@ class BytePatch(nn.Module):
         return self.logits(self.features(ids, state, rows))
 
     def features(
-        self, ids: Int[Tensor, "B T"], state: PatchState | None = None, rows: Sequence[int] | None = None
+        self,
+        ids: Int[Tensor, "B T"],
+        state: PatchState | None = None,
+        rows: Sequence[int] | None = None,
+        causal: bool = True,
     ) -> Float[Tensor, "B T D"]:
-        """Return what the head reads, after the last norm."""
+        """Return what the head reads, after the last norm. Raises ConfigError without `causal`: patches look back."""
+        if not causal:
+            raise ConfigError("a byte model with pooling reads forward only. Choose another objective than masked.")
         return self.patch(ids, state.extend(rows, ids) if state is not None else None).features
 
     def features_and_losses(
         self, ids: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], weights: Float[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T D"], dict[str, Tensor]]:
-        """Return the features, and what the patcher learns by."""
-        patched = self.patch(ids)
-        return patched.features, self.patcher.losses(patched.marks, targets, weights)
+        """Return the features, and what the patcher learns by, and the trunk's thought if it has one."""
+        seen: list[tuple[Tensor, Tensor]] = []
+        patched = self.patch(ids, seen=seen)
+        losses = self.patcher.losses(patched.marks, targets, weights)
+        if self.config.heads.thought is not None:
+            followed = at_ends(weights, patched.ends, seen[0][0].shape[1])
+            losses["next_latent"] = thought_loss(*seen[0], followed, self.config.heads.thought.span)
+        return patched.features, losses
 
-    def patch(self, ids: Int[Tensor, "B T"], recall: PatchRecall | None = None) -> Patched:
-        """Run symbols through the whole model; say what came out and where patches ended."""
+    def patch(
+        self,
+        ids: Int[Tensor, "B T"],
+        recall: PatchRecall | None = None,
+        seen: list[tuple[Tensor, Tensor]] | None = None,
+    ) -> Patched:
+        """Run symbols through the whole model; say what came out and where patches ended.
+
+        The trunk's stream half-way and its thought about what follows go to `seen`.
+        """
         encoder, *others = recall.recalls if recall else (None,)
         reading = others.pop(0) if others and self._decoder_remembers else None
         encoded = self.encoder(self._embed(ids, recall), encoder)
@@ -171,7 +202,7 @@ class BytePatch(nn.Module):
         ends, places = end_patches(marks.ends, ids, n_open, self.config.patcher.longest)
         if recall is None:
             latest = ends.cumsum(1)
-            contexts = self._contexts(encoded, marks, ends, latest)
+            contexts = self._contexts(encoded, marks, ends, latest, seen)
             read = self._read(contexts, latest, ends, places)
         else:
             read = self._continue(recall, encoded, marks, ends, places)
@@ -205,7 +236,7 @@ class BytePatch(nn.Module):
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Draw every weight from the generator; the loss starts at about ln(vocab_size)."""
-        for part in (self.encoder, self.patcher, self.trunk, self.decoder):
+        for part in (self.encoder, self.patcher, self.trunk, self.decoder, self.heads, self.thoughts):
             part.init_weights(generator)
         for weight in self.pooling.parameters():
             nn.init.normal_(weight, std=weight.shape[1] ** -0.5, generator=generator)
@@ -229,25 +260,31 @@ class BytePatch(nn.Module):
 
     def _embed(self, ids: Int[Tensor, "B T"], recall: PatchRecall | None) -> Float[Tensor, "B T D"]:
         x = self.embed_tokens(ids)
+        if self.training:
+            x = self.dropout(x)
         if self.config.ngrams:
             n = max(self.config.ngrams) - 1
             x = x + self.embed_ngrams(ids, ids.new_full((len(ids), n), -1) if recall is None else recall.before(n))
         return x.to(self.compute_dtype or x.dtype)
 
     def _contexts(
-        self, encoded: Float[Tensor, "B T D"], marks: Marks, ends: Bool[Tensor, "B T"], latest: Int[Tensor, "B T"]
+        self,
+        encoded: Float[Tensor, "B T D"],
+        marks: Marks,
+        ends: Bool[Tensor, "B T"],
+        latest: Int[Tensor, "B T"],
+        seen: list[tuple[Tensor, Tensor]] | None,
     ) -> Float[Tensor, "B P C"]:
         """Return the start's context and that of every patch, patches padded to few distinct numbers.
 
         A symbol of the open patch belongs to the patch after the last, which nothing reads.
         """
-        step = max(8, ids_step(encoded.shape[1]))
-        n = -(-max(1, int(latest[:, -1].max())) // step) * step
+        n = padded_patches(int(latest[:, -1].max()), encoded.shape[1])
         start = self._start_context(len(encoded))
-        thoughts = self.trunk(self.down_proj(self.pooling(encoded, latest - ends.long(), n)))
-        contexts = self.decoder.contexts(thoughts)
+        pooled = self.down_proj(self.pooling(encoded, latest - ends.long(), n))
+        contexts = self.decoder.contexts(self.trunk(pooled, visit=self.thoughts.visitor(seen)))
         if marks.probability is not None:
-            contexts = smooth(contexts, _certainty(marks, ends, latest, n), start)
+            contexts = smooth(contexts, certainty(marks, ends, n), start)
         return torch.cat([start, contexts], 1)
 
     def _start_context(self, n_rows: int) -> Float[Tensor, "B 1 C"]:
@@ -287,11 +324,8 @@ class BytePatch(nn.Module):
         chosen = [place for place, row in enumerate(rows) if state.n_patches(row) > had[place]]
         if chosen:
             self._think(recall, chosen, [had[place] for place in chosen], marks, ends)
-        device = encoded.device
-        latest = torch.tensor([state.ended[row][start:] for row, start in zip(rows, recall.starts, strict=True)]).to(
-            device
-        )
-        slots = self.decoder.slots
+        ended = [state.ended[row][start:] for row, start in zip(rows, recall.starts, strict=True)]
+        latest, slots = torch.tensor(ended, device=encoded.device), self.decoder.slots
         contexts = state.contexts.unflatten(2, (slots, -1))
         slot = (places + 1).masked_fill(ends, 0) if slots > 1 else torch.zeros_like(latest)
         return contexts[recall.index, latest, slot]
@@ -305,25 +339,33 @@ class BytePatch(nn.Module):
         state.reserve_patches(max(had) + n)
         encoded, owner = recall.unpooled(chosen, had)
         x = self.down_proj(self.pooling(encoded, owner, n))
-        contexts = self.decoder.contexts(self.trunk(x, state.trunk.extend(rows, n)))
+        thoughts = self.trunk(x, state.trunk.extend(rows, n), visit=self.thoughts.visitor())
+        contexts = self.decoder.contexts(thoughts)
         index, first = torch.tensor(rows, device=x.device)[:, None], torch.tensor(had, device=x.device)[:, None]
         if marks.probability is not None:
             some = Marks(marks.ends[chosen], marks.probability[chosen])
-            certain = _certainty(some, ends[chosen], ends[chosen].cumsum(1), n)
-            contexts = smooth(contexts, certain, state.contexts[index, first])
+            contexts = smooth(contexts, certainty(some, ends[chosen], n), state.contexts[index, first])
         state.contexts[index, first + 1 + torch.arange(n, device=x.device)] = contexts
         for row in rows:
             state.trunk.truncate(row, state.n_patches(row))
 
 
-def ids_step(length: int) -> int:
-    """Return what numbers of patches are rounded up to: a power of two near a sixteenth of the symbols."""
-    return 1 << max(0, (length // 16).bit_length() - 1)
+def padded_patches(n: int, length: int) -> int:
+    """Return the number of patches that `n` are padded to: a multiple of about a sixteenth of the symbols.
+
+    Few distinct shapes serve a run, so that memory is used again and compiled code too.
+    """
+    step = max(8, 1 << max(0, (length // 16).bit_length() - 1))
+    return -(-max(1, n) // step) * step
 
 
-def _certainty(marks: Marks, ends: Bool[Tensor, "B T"], latest: Int[Tensor, "B T"], n: int) -> Float[Tensor, "B P"]:
+def at_ends(values: Float[Tensor, "B T"], ends: Bool[Tensor, "B T"], n: int) -> Float[Tensor, "B P"]:
+    """Return what each of `n` patches has at its last symbol; 0 for patches that are not there."""
+    patch = (ends.cumsum(1) - 1).masked_fill(~ends, n)
+    return values.new_zeros(len(values), n + 1).scatter(1, patch, values)[:, :n]
+
+
+def certainty(marks: Marks, ends: Bool[Tensor, "B T"], n: int) -> Float[Tensor, "B P"]:
     """Return the probability of each patch's end; 1 where a patch was ended by force, which is no opinion."""
     assert marks.probability is not None
-    sure = marks.probability.masked_fill(ends & ~marks.ends, 1.0)
-    patch = (latest - 1).masked_fill(~ends, n).clamp(max=n)
-    return sure.new_zeros(len(sure), n + 1).scatter(1, patch, sure)[:, :n]
+    return at_ends(marks.probability.masked_fill(ends & ~marks.ends, 1.0), ends, n)
