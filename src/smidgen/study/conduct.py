@@ -61,6 +61,8 @@ def conduct(plan: Plan, directory: StudyDirectory, asked: Asked, screen: Screen)
     with RunDirectory(directory.path).lock(), _interruptible():
         try:
             write_plan(plan, directory, asked.jobs)
+            if others := directory.keys() - {cell.key for cell in plan.cells()}:
+                screen.say(f"{len(others)} runs here are of other variants or settings; they are kept, and not shown.")
             prepare_texts(plan, directory, screen)
             waiting = [cell for cell in plan.cells(asked.only) if not _is_done(directory, plan, cell)]
             _work_off(waiting, running, directory, asked, screen)
@@ -103,7 +105,9 @@ def _work_off(
 ) -> None:
     total, ended, began = len(waiting), 0, time.monotonic()
     if total:
-        screen.say(f"{total} runs to do. Stop at any moment; the same command goes on. Results: {directory.page}")
+        screen.say(
+            f"{total} run{'s' if total > 1 else ''} to do. Stop at any moment; the same command goes on. Results: {directory.page}"
+        )
     while waiting or running:
         while waiting and len(running) < asked.jobs:
             running.append(_start(waiting.pop(0), directory, asked))

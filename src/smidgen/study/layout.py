@@ -57,6 +57,10 @@ class StudyDirectory:
         """Return where a cell's compiler keeps what it made."""
         return self.path / "compiled" / key
 
+    def keys(self) -> set[str]:
+        """Return the cells that have figures here, whatever study they were asked for by."""
+        return {path.stem for path in (self.path / "cells").glob("*.json")}
+
     def read_plan(self) -> dict[str, Any]:
         """Return what was asked. Raises RunError if there is no study here."""
         if not self.is_started:

@@ -108,8 +108,10 @@ def check_only(plan: Plan, only: Sequence[str]) -> None:
 
 
 def _resolve(study: Study, variant: Variant, folder: Path, overrides: Sequence[str]) -> Recipe:
-    base = apply_overrides(read_toml(folder / (variant.recipe or study.recipe)), overrides)
-    recipe = recipe_from(merge(base, overlay(variant)), "its recipe")
+    path = folder / (variant.recipe or study.recipe)
+    base = recipe_from(apply_overrides(read_toml(path), overrides), str(path))
+    # Laid over the whole base, its defaults written out, so that one key of a default optimizer can be changed alone.
+    recipe = recipe_from(merge(base.model_dump(mode="json", exclude_none=True), overlay(variant)), "its recipe")
     budget: Any = study.budget
     if isinstance(budget, FlopsBudget):
         each = flops_per_symbol(recipe.model, recipe.train.seq_len, training=True).total
