@@ -1,6 +1,7 @@
 """Laws of the one loop: sums not means, resume is exact, budgets are kept, trouble is answered."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from smidgen.runtime import Runtime
 from smidgen.training import Hook, Outside, TrainConfig, fit
 from smidgen.training.config import AdamWConfig, MuonConfig, ScheduleConfig, StepBudget, TimeBudget, TokenBudget
 from smidgen.training.objectives.next_token import next_token
+from smidgen.training.outside import StepLog
 
 CPU = Runtime(torch.device("cpu"), torch.float32)
 
@@ -164,6 +166,80 @@ def test_a_spike_is_rolled_back_once_and_read_past():
     assert done.rollbacks == 1
     assert done.data_step > done.step
     assert any("loss spike" in note["text"] for note in notes)
+
+
+def spiking_from(step, factor=20.0):
+    """Return an objective whose loss is `factor` times as high from its call number `step` on."""
+    calls = iter(range(1, 10**6))
+
+    def spiking(model, batch):
+        out = next_token(model, batch)
+        return replace(out, loss=out.loss * (factor if next(calls) >= step else 1.0))
+
+    return spiking
+
+
+def kept_states(every):
+    states, notes = [], []
+
+    def keep(step, tensors, meta):
+        states.append((step, {name: tensor.clone() for name, tensor in tensors.items()}, dict(meta)))
+
+    def note(record):
+        if record["kind"] == "note":
+            notes.append(record["text"])
+
+    outside = Outside(
+        save_state=keep, load_state=lambda: states[-1] if states else None, log=note, checkpoint_steps=every
+    )
+    return states, notes, outside
+
+
+def test_a_spike_seen_only_at_the_end_is_not_shipped(monkeypatch):
+    """On a GPU the last losses are known when the last step is done."""
+    real = StepLog.add
+
+    def add(log, *step):
+        log._every_step, log.FLUSH_SECONDS = False, math.inf
+        return real(log, *step)
+
+    monkeypatch.setattr(StepLog, "add", add)
+    states, notes, outside = kept_states(every=20)
+    done = fit(build_model(MODELS["gqa"]), endless(), spiking_from(54), config_for(59), CPU, outside)
+    assert (done.ended, done.step, done.rollbacks) == ("budget", 40, 1)
+    assert any("back to step 40" in note for note in notes)
+    assert_bitwise(weights_of(done.model), [states[-2][1][f"model.{n}"] for n, _ in done.model.named_parameters()])
+
+
+def test_a_last_step_that_alone_is_far_too_high_is_told():
+    _, notes, outside = kept_states(every=20)
+    done = fit(build_model(MODELS["gqa"]), endless(), spiking_from(45), config_for(45), CPU, outside)
+    assert (done.step, done.rollbacks) == (45, 0)
+    assert any("far above the best" in note for note in notes)
+
+
+def test_what_a_spike_has_touched_is_not_saved_and_a_rollback_is():
+    """Killed right after a rollback, a run must not meet the same data, nor count from zero."""
+    states, _, outside = kept_states(every=1)
+    outside.should_stop = lambda: bool(states) and states[-1][2]["rollbacks"] == 1
+    config = config_for(60)
+    assert fit(build_model(MODELS["gqa"]), endless(), spiking_from(30, 3.0), config, CPU, outside).rollbacks == 1
+    step, _, meta = states[-1]
+    assert (step, meta["rollbacks"]) == (29, 1)
+    assert meta["data_step"] > 30
+    resumed = fit(
+        build_model(MODELS["gqa"]), endless(), next_token, config, CPU, Outside(load_state=lambda: states[-1])
+    )
+    assert (resumed.rollbacks, resumed.step) == (1, 60)
+
+
+def test_a_run_that_is_over_makes_no_further_step_when_resumed():
+    states, _, outside = kept_states(every=None)
+    config = TrainConfig(budget=TimeBudget(seconds=0.5), seq_len=16, batch_tokens=32, compile="off", precision="fp32")
+    done = fit(build_model(MODELS["gqa"]), endless(), next_token, config, CPU, outside)
+    step, tensors, meta = states[-1]
+    again = Outside(load_state=lambda: (step, tensors, meta | {"seconds": 0.49}))
+    assert fit(build_model(MODELS["gqa"]), endless(), next_token, config, CPU, again).step == done.step
 
 
 def test_everything_frozen_is_refused():

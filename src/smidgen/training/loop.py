@@ -47,12 +47,14 @@ def fit(
     compiled, reason = parallel.decide_compile(config.compile, clock.seconds_expected(), runtime)
     outside.note(progress, reason)
     loss_of = parallel.apply(model, objective, runtime, compiled)
+    progress.compiled = compiled
     watch, log = LossWatch(config.spike_factor), StepLog(outside, config, runtime)
     batches = batches_from(progress.data_step)
     model.train()
-    while not _decide(runtime, clock.is_over(progress.step, log.step_seconds)):
+    ended = "budget"
+    while not _decide(runtime, progress.ended == "budget" or clock.is_over(progress.step, log.step_seconds)):
         if _decide(runtime, outside.should_stop()):
-            progress.ended = "interrupted"
+            ended = "interrupted"
             break
         before = _agree(runtime, clock.share(progress.step))
         micro = next(batches)
@@ -63,26 +65,36 @@ def fit(
         progress.symbols += config.batch_tokens
         progress.seconds = clock.seconds
         progress.share = _agree(runtime, clock.share(progress.step))
-        spiked = any(watch.see(*seen) for seen in log.add(progress, micro, loss, norm, multiplier))
-        if spiked:
-            outside.roll_back(run)
-            watch.forget()
+        watch.see(log.add(progress, micro, loss, norm, multiplier))
+        has_work = outside.has_work(run, before)
+        if has_work:  # nothing is saved that was not seen
+            watch.see(log.flush(progress))
+        if _went_back(run, outside, watch, runtime):
             batches = batches_from(progress.data_step)
-            continue
-        if outside.has_work(run, before):
-            for seen in log.flush(progress):  # nothing is saved that was not seen to be finite
-                watch.see(*seen)
-            outside.work(run, before)
+        elif has_work:
+            outside.work(run, before, watch.is_calm)
             log.restart()
-    else:
-        progress.ended = "budget"
-    for seen in log.flush(progress):
-        watch.see(*seen)
+    watch.see(log.flush(progress))
+    if not _went_back(run, outside, watch, runtime) and not watch.is_calm:
+        outside.note(progress, f"the last step's loss, {progress.loss:.2f}, is far above the best; the model has it.")
+    progress.ended = ended
     outside.save(run)
-    if run.average is not None and progress.ended == "budget":
+    if run.average is not None and ended == "budget":
         run.average.swap()
     model.eval()
     return progress
+
+
+def _went_back(run: RunState, outside: Outside, watch: LossWatch, runtime: Runtime) -> bool:
+    """Answer a spike by going back to the last saved state; saved at once: a resumed run must not meet it again."""
+    if not _decide(runtime, watch.spiked):
+        return False
+    outside.roll_back(run)
+    watch.forget()
+    if runtime.world > 1:
+        torch.distributed.barrier()  # until all have read the state, it must not be written
+    outside.save(run)
+    return True
 
 
 def _step(

@@ -47,7 +47,7 @@ class Outside:
     is_first: bool = True
     """Whether this rank writes."""
     _saved_at: float = field(default_factory=time.monotonic)
-    _saved_step: int = -1
+    _saved: tuple[int, int, str] | None = None
 
     def resume(self, run: RunState) -> None:
         """Take over the newest saved state, if there is one."""
@@ -67,8 +67,8 @@ class Outside:
             hook.is_due(share_before, run.progress.share) for hook in self.hooks
         )
 
-    def work(self, run: RunState, share_before: float) -> None:
-        """Run the hooks that are due, on the weights that would be shipped, and save if it is time."""
+    def work(self, run: RunState, share_before: float, is_calm: bool = True) -> None:
+        """Run the hooks that are due, on the weights that would be shipped, and save if it is time and all is calm."""
         due = [hook for hook in self.hooks if hook.is_due(share_before, run.progress.share)]
         if due and self.is_first:
             run.model.eval()
@@ -76,7 +76,7 @@ class Outside:
                 for hook in due:
                     hook.run(run.progress)
             run.model.train()
-        if self._save_is_due(run.progress.step):
+        if is_calm and self._save_is_due(run.progress.step):
             self.save(run)
 
     def _save_is_due(self, step: int) -> bool:
@@ -84,10 +84,12 @@ class Outside:
         return late or (self.checkpoint_steps is not None and step % self.checkpoint_steps == 0)
 
     def save(self, run: RunState) -> None:
-        """Write the resume state, unless this very step is already written."""
-        if self.save_state and self.is_first and run.progress.step != self._saved_step:
-            self.save_state(run.progress.step, run.tensors(), run.meta())
-            self._saved_step = run.progress.step
+        """Write the resume state, unless this very one is already written."""
+        progress = run.progress
+        now = (progress.step, progress.data_step, progress.ended)
+        if self.save_state and self.is_first and now != self._saved:
+            self.save_state(progress.step, run.tensors(), run.meta())
+            self._saved = now
         self._saved_at = time.monotonic()
 
     def roll_back(self, run: RunState) -> None:
@@ -104,7 +106,8 @@ class Outside:
                 f"the loss {why} (step {at}). Lower the learning rates (train.optimizer) and start anew."
             )
         run.restore(*saved)
-        progress.data_step, progress.seconds, progress.rollbacks = data_step, seconds, 1
+        progress.data_step, progress.seconds = data_step, seconds
+        progress.rollbacks += 1
         self.note(progress, f"loss spike at step {at}: back to step {progress.step}, reading on after the spike")
 
 

@@ -26,6 +26,8 @@ class Progress:
     """Nats per supervised symbol of the last logged step."""
     rollbacks: int = 0
     """Times a spike was answered by going back."""
+    compiled: bool = False
+    """Whether this process computes its steps with torch.compile."""
     ended: str = "running"
     """Why it stopped: "budget", "interrupted" or "running"."""
 

@@ -45,6 +45,7 @@ class RunState:
             "seconds": progress.seconds,
             "share": progress.share,
             "rollbacks": progress.rollbacks,
+            "ended": progress.ended,
             "loss_scale": self.scaler.scale,
             "finite_steps": self.scaler.finite_steps,
         }
@@ -70,7 +71,7 @@ class RunState:
         self.scaler.scale, self.scaler.finite_steps = meta["loss_scale"], meta["finite_steps"]
         progress = self.progress
         progress.step = step
-        for name in ("data_step", "symbols", "seconds", "share", "rollbacks"):
+        for name in ("data_step", "symbols", "seconds", "share", "rollbacks", "ended"):
             setattr(progress, name, meta[name])
 
 
