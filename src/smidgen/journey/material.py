@@ -81,9 +81,8 @@ class Material:
 
     def _has_conversations(self) -> bool:
         """Whether a turn of a conversation begins anywhere in the first million symbols."""
-        try:
-            turn = self.tokenizer.special_id("<|im_start|>")
-        except TokenizerError:
+        turn = self._turn()
+        if turn is None:
             return False
         train, seen = self.shards.train, 0
         for start, length in zip(train.starts.tolist(), train.lengths.tolist(), strict=True):
@@ -93,6 +92,13 @@ class Material:
             if seen > 1_000_000:
                 break
         return False
+
+    def _turn(self) -> int | None:
+        """Return the symbol that begins a turn of a conversation; None if this tokenizer has none."""
+        try:
+            return self.tokenizer.special_id("<|im_start|>")
+        except TokenizerError:
+            return None
 
     def validation_documents(self, max_symbols: int) -> list[list[int]]:
         """Return held-out documents spread evenly over the split, of about so many symbols together, one at least.
@@ -127,7 +133,7 @@ class Material:
     def _cut(self, ids: list[int], most: int) -> list[int]:
         """Return at most so many bytes of a document; a conversation, whose turns are marks, stays whole."""
         content = self.tokenizer.decode_bytes(ids)
-        if len(content) <= most or not self.tokenizer.special_ids.isdisjoint(ids):
+        if len(content) <= most or self._turn() in ids:
             return ids
         return self.tokenizer.encode(content[:most].decode("utf-8", "ignore").removeprefix(self.tokenizer.text_prefix))
 

@@ -62,6 +62,7 @@ def measure(run: RunDirectory, validation_bytes: int, device: str | None) -> dic
     shipped = load_model(run.model, dtype=runtime.dtype, device=runtime.device)
     held = hold_out(material, validation_bytes)
     measured = bits_per_byte_of_symbols(shipped.model, shipped.tokenizer, held.documents)
+    ships = shipped.model.config  # without heads that only teach
     symbols, seconds = final["tokens"], max(final["seconds"], 1e-9)
     each = flops_per_symbol(recipe.model, recipe.train.seq_len, training=True).total
     bytes_per_symbol = resolved["data"]["bytes_per_symbol"]
@@ -74,10 +75,10 @@ def measure(run: RunDirectory, validation_bytes: int, device: str | None) -> dic
             "document_nats": [round(nats, 4) for nats in measured.document_nats],
             "document_bytes": list(measured.document_bytes),
         },
-        "parameters": count_parameters(recipe.model).total,
-        "effective_parameters": count_effective(recipe.model).total,
-        "bf16_bytes": weight_bytes(recipe.model, "bf16"),
-        "int8_bytes": weight_bytes(recipe.model, "int8"),
+        "parameters": count_parameters(ships).total,
+        "effective_parameters": count_effective(ships).total,
+        "bf16_bytes": weight_bytes(ships, "bf16"),
+        "int8_bytes": weight_bytes(ships, "int8"),
         "seconds": final["seconds"],
         "steps": final["step"],
         "symbols": symbols,
