@@ -9,6 +9,8 @@ from smidgen.models.stats import flops_per_symbol
 from smidgen.study.plan import check_only, plan_study
 from study_files import HEAD, PIECES, PLAIN, SMOKE, write
 
+STUDIES = Path(__file__).parent.parent / "recipes" / "studies"
+
 
 def refused(path: Path, *overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
@@ -79,6 +81,13 @@ recipe = "own.toml"
     assert table.model.stack.attention == plain.model.stack.attention
     assert own_arm.train.seq_len == 32
     assert {arm.recipe.train.budget.tokens for arm in plan.arms} == {1536}  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("super-*.toml")), ids=lambda path: path.stem)
+def test_every_study_in_the_repository_is_valid(tmp_path: Path, path: Path):
+    (tmp_path / "a.txt").write_text("Once upon a time.")
+    plan = plan_study(path, [f"data.path={tmp_path}"])
+    assert len({arm.digest for arm in plan.arms}) == len(plan.arms)
 
 
 def test_a_grid_is_every_combination(tmp_path: Path):

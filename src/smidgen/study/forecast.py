@@ -45,11 +45,12 @@ def _forecast(arm: Arm, plan: Plan, directory: StudyDirectory, speed: float | No
         seconds = symbols * flops / (speed or 1.0)
     whole = seconds + _AROUND_SECONDS + Clock().seconds_to_end(seconds)
     cells = [arm.cell(seed) for seed in plan.study.seeds]
+    ships = recipe.model.model_copy(update={"heads": recipe.model.heads.shipped()})
     done = sum(1 for cell in cells if (directory.read_record(cell.key) or {}).get("status") == "finished")
     row = (
         arm.name,
-        format_count(count_parameters(recipe.model).total),
-        format_bytes(weight_bytes(recipe.model, "bf16")),
+        format_count(count_parameters(ships).total),
+        format_bytes(weight_bytes(ships, "bf16")),
         format_count(symbols) if symbols else "by time",
         format_bytes(symbols * width) if symbols else "by time",
         format_count(flops / width),

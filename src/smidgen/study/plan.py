@@ -120,6 +120,7 @@ def _resolve(study: Study, variant: Variant, folder: Path, overrides: Sequence[s
         budget = budget.model_dump()
     data = recipe.model_dump(mode="json", exclude_none=True)
     data["train"]["budget"] = budget
+    data["train"]["samples"] = 0  # writing on the way would take more training time from a slower writer
     data |= {"name": "cell", "seed": 0}
     if not isinstance(recipe.data, VillageData):
         data["data"]["path"] = str(recipe.data.path.resolve())
