@@ -79,8 +79,10 @@ def write_model_files(staging: Path, model: nn.Module, tokenizer: Tokenizer, dty
     """Write everything but the tokenizer into a directory that nobody reads yet."""
     if not isinstance(model, tuple(MODELS.values())):
         raise TypeError(f"save the bare model, not a {type(model).__name__} around it")
-    config = model.config
+    config = model.config.model_copy(update={"heads": model.config.heads.shipped()})
     weights = expanded_weights(model) if is_expressible(config) else unique_weights(model)
+    if config.heads != model.config.heads:  # future heads that were only to teach
+        weights = {name: weight for name, weight in weights.items() if not name.startswith("heads.future.")}
     stops = sorted(tokenizer.stop_ids)
     generation = {"bos_token_id": tokenizer.bos_id, "eos_token_id": stops if len(stops) > 1 else stops[0]}
     _write_json(staging / "config.json", write_config(config, tokenizer, dtype))

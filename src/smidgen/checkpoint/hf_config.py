@@ -17,6 +17,7 @@ from smidgen.config import validate_config
 from smidgen.errors import CheckpointError, ConfigError
 from smidgen.models import CONFIGS, LlamaConfig, ModelConfig
 from smidgen.models.attention import AttentionConfig
+from smidgen.models.heads import HeadsConfig
 from smidgen.models.layers import SwiGLUConfig
 from smidgen.models.stack import StackConfig
 from smidgen.models.stats import without_sharing
@@ -80,6 +81,7 @@ def is_expressible(config: ModelConfig) -> TypeGuard[LlamaConfig]:
     unheard_of = config.logit_softcap is not None or stack.residual_scalars or stack.attention.window
     # Nor a map in two factors; multiplied out it is another file: see `models.merge`.
     unheard_of = unheard_of or config.embedding_rank is not None or stack.depth_lora_rank
+    unheard_of = unheard_of or config.heads != HeadsConfig()
     return not unheard_of and isinstance(config.stack.mlp, SwiGLUConfig)
 
 

@@ -12,6 +12,7 @@ OPTIONS: dict[str, tuple[type, str]] = {
     "top-p": (float, "Choose among the likeliest symbols that make up this probability"),
     "min-p": (float, "Drop symbols below this share of the likeliest one's probability"),
     "repetition-penalty": (float, "Above 1, make symbols that were used less likely"),
+    "exit-confidence": (float, "Leave the model where some symbol is at least this probable; needs trained exits"),
     "max-symbols": (int, "Most symbols to generate"),
     "seed": (int, "Decides every draw; the same seed gives the same text"),
 }

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from collections.abc import Sequence as Several
 from itertools import groupby
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from smidgen.inference.sampling import SamplingParams, choose
 from smidgen.inference.scoring import score_sequences
 from smidgen.inference.sequence import AnswerText, Sequence
 from smidgen.models import LanguageModel
+from smidgen.models.exits import decode_early
+from smidgen.models.llama import Llama
+from smidgen.models.state import StackState
 from smidgen.tokenizers.base import Tokenizer
 
 PREFILL_SYMBOLS = 2048
@@ -35,11 +38,14 @@ class Engine:
         max_rows: int = 8,
         max_len: int | None = None,
         overlong: Literal["refuse", "truncate"] = "refuse",
+        drafts: int | None = None,
     ) -> None:
         """Take a model, prepared for decoding or not; without a tokenizer, prompts are ids and answers have no text.
 
         `max_len` None is the context the model was trained for. `overlong` says what becomes of a prompt that leaves
         no room for an answer: refused with DataError, or cut to its end and counted in `truncated_prompts`.
+        `drafts` is how many symbols the model's future heads guess at each step, to be checked all at once at the next;
+        None is all they can. The answers are the same with any number.
         """
         max_len = model.config.max_seq_len if max_len is None else max_len
         if max_rows < 1 or max_len < 2:
@@ -51,6 +57,14 @@ class Engine:
         self.overlong = overlong
         self.truncated_prompts = 0
         """Prompts that were cut because they left no room for an answer."""
+        self.drafts = len(model.heads.future) if drafts is None else drafts
+        if self.drafts > len(model.heads.future):
+            kept = len(model.heads.future)
+            raise ConfigError(f"{self.drafts} drafts a step need as many future heads; this model was kept {kept}.")
+        self.decoded_symbols = 0
+        """Symbols that came of decoding steps; the first of each answer comes of its prompt."""
+        self.decoded_rows = 0
+        """Rows of all decoding steps: `decoded_symbols` over this is how many symbols a step gives a row."""
         self.prefilled_symbols = 0
         """Prompt symbols that had to be run; those a row still remembered are not among them."""
         self.waiting: deque[Sequence] = deque()
@@ -68,6 +82,8 @@ class Engine:
         ids = self._fit(self._encode(prompt) if isinstance(prompt, str) else list(prompt), params)
         if params.stop and self.tokenizer is None:
             raise ConfigError(f"stop texts {list(params.stop)} need a tokenizer, and this engine has none.")
+        if params.exit_confidence is not None and self.model.heads.exit is None:
+            raise ConfigError("exit_confidence needs a model with exits: train one with the objective early_exit.")
         own = self.tokenizer.stop_ids if self.tokenizer else frozenset()
         answer = AnswerText(self.tokenizer, params.stop) if self.tokenizer else None
         sequence = Sequence(ids, params, own if params.stop_ids is None else params.stop_ids, answer)
@@ -76,13 +92,13 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Sequence]:
-        """Decode one symbol for every running sequence, admit waiting ones, and return all that moved."""
+        """Decode for every running sequence, admit waiting ones, and return all that moved.
+
+        A sequence gets one symbol, and with it those of its draft that turn out right.
+        """
         moved = list(self.running)
         if moved:
-            self._memory.reserve(len(moved), max(self._memory.state.lengths[: len(moved)]) + 1)
-            last = torch.tensor([[s.symbols[-1]] for s in moved], device=self._device)
-            features = self.model.features(last, self._memory.state, list(range(len(moved))))
-            self._emit(moved, features[:, -1])
+            self._decode(moved)
             self._release_finished()
         while self.waiting and len(self.running) < self.max_rows:
             moved += self._admit()
@@ -128,6 +144,57 @@ class Engine:
                 self.waiting.remove(sequence)
             self._release_finished()
 
+    def _decode(self, rows: list[Sequence]) -> None:
+        """Run the last symbol of every row and what was drafted after it; each goes on as far as its draft is right."""
+        places = list(range(len(rows)))
+        longest = max(self._memory.state.lengths[: len(rows)])
+        leaves = any(s.params.exit_confidence is not None for s in rows)
+        n_drafted = 0 if leaves else min(self.max_len - 1 - longest, *(len(s.draft) for s in rows))
+        self._memory.reserve(len(rows), longest + 1 + n_drafted)
+        state = self._memory.state
+        fed = [[s.symbols[-1], *s.draft[:n_drafted]] for s in rows]
+        ids = torch.tensor(fed, device=self._device)
+        self.decoded_rows += len(rows)
+        if leaves:
+            self._emit(rows, self._leave_early(rows, ids))
+            return
+        features = self.model.features(ids, state, places)
+        logits = self.model.logits(features)
+        reached, going = [0] * len(rows), places
+        for place in range(1 + n_drafted):
+            self._emit([rows[row] for row in going], logits[going, place])
+            self.decoded_symbols += len(going)
+            for row in going:
+                reached[row] = place
+            right = [row for row in going if rows[row].symbols[-1:] == fed[row][place + 1 : place + 2]]
+            going = [row for row in right if rows[row].done is None]
+            if not going:
+                break
+        if n_drafted:
+            for row, sequence in enumerate(rows):
+                state.truncate(row, len(sequence.ids) - 1)
+        self._draft(rows, features[places, reached])
+
+    def _leave_early(self, rows: list[Sequence], ids: Tensor) -> Tensor:
+        """Run one symbol of each row as deep as its confidence asks; return logits."""
+        # 1 is never exceeded: without a confidence of its own a row runs to the end.
+        sure = [s.params.exit_confidence or 1.0 for s in rows]
+        state = cast(StackState, self._memory.state)
+        logits, depths = decode_early(cast(Llama, self.model), ids, state, range(len(rows)), sure)
+        self.decoded_symbols += len(rows)
+        for sequence, depth in zip(rows, depths, strict=True):
+            sequence.depths.append(depth)
+            sequence.draft = []
+        return logits
+
+    def _draft(self, rows: list[Sequence], features: Tensor) -> None:
+        """Let the future heads guess what follows each row's newest symbol, from the features that it came from."""
+        if self.drafts:
+            heads = list(self.model.heads.future)[: self.drafts]
+            guesses = self.model.logits(torch.stack([head(features) for head in heads], 1)).argmax(-1).tolist()
+            for sequence, draft in zip(rows, guesses, strict=True):
+                sequence.draft = draft
+
     @property
     def _device(self) -> torch.device:
         return next(iter(self.model.parameters())).device
@@ -171,7 +238,9 @@ class Engine:
         self._memory.reserve(first + len(wave), len(wave[0].prompt))
         starts = [self._memory.place(sequence, first + index) for index, sequence in enumerate(wave)]
         self.running += wave
-        self._emit(wave, self._prefill(first, starts))
+        features = self._prefill(first, starts)
+        self._emit(wave, self.model.logits(features))
+        self._draft(wave, features)
         return wave
 
     def _prefill(self, first: int, starts: list[int]) -> Tensor:
@@ -208,9 +277,8 @@ class Engine:
                 last[row] = features[index, length - 1 - start]
         return last
 
-    def _emit(self, sequences: list[Sequence], features: Tensor) -> None:
-        """Choose the next symbol of each sequence from the features of its last one."""
-        logits = self.model.logits(features)
+    def _emit(self, sequences: list[Sequence], logits: Tensor) -> None:
+        """Choose the next symbol of each sequence from logits."""
         params = [s.params for s in sequences]
         draws = [s.draw() if s.params.temperature else 0.0 for s in sequences]
         choice = choose(logits, params, [s.used for s in sequences], draws)

@@ -73,7 +73,9 @@ class RowMemory:
         best, most = 0, 0
         for row, owner in enumerate(self.owners):
             if owner is not None:
-                length = min(common_prefix(prompt[:-1], owner.ids), self.state.lengths[row])
+                # What left the model early remembers less than a prompt has to know.
+                exact = owner.ids if owner.params.exit_confidence is None else owner.prompt
+                length = min(common_prefix(prompt[:-1], exact), self.state.lengths[row])
                 if length > most:
                     best, most = row, length
         return (best, most) if most >= WORTH_REUSING else (0, 0)

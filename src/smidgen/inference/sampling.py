@@ -35,6 +35,8 @@ class SamplingParams(Config):
     """Most symbols to generate."""
     seed: int = 0
     """Seed of this sequence's draws; equal seeds and prompts give equal answers, whatever else the engine runs."""
+    exit_confidence: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Leave the model at its first exit that gives some symbol more than this; None: always run it whole."""
     log_probs: Annotated[int, Field(ge=0)] = 0
     """How many of the likeliest symbols to report at each place, beside the chosen one, which always is."""
 

@@ -78,6 +78,10 @@ class Sequence:
     """The likeliest symbols at each place with their log-probabilities, when asked for."""
     done: Ending | None = None
     """Why it ended; None while it goes on."""
+    depths: list[int] = field(default_factory=list)
+    """Where it may leave the model early: depths run for each symbol but the first, which came of the prompt."""
+    draft: list[int] = field(default_factory=list)
+    """Symbols that the model's future heads expect next, not yet known to be right."""
     used: set[int] = field(default_factory=set)
     """Symbols a repetition penalty applies to."""
 

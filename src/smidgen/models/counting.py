@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
+from smidgen.models.heads import HeadsConfig
 from smidgen.models.stack import StackConfig
 
 Shape = tuple[int, int]
@@ -29,11 +30,14 @@ class Parameters:
     """What each depth adds to the maps it shares."""
     pooling: int = 0
     """Patcher, pooling and the maps between widths; only byte models with pooling have them."""
+    beside: int = 0
+    """Heads beside the output head: of later symbols, exits, a thought."""
 
     @property
     def total(self) -> int:
         """All parameters."""
-        return self.embedding + self.matrices + self.norms + self.head + self.adapters + self.pooling
+        own = self.embedding + self.matrices + self.norms + self.head
+        return own + self.adapters + self.pooling + self.beside
 
     @property
     def matrices(self) -> int:
@@ -189,3 +193,12 @@ def _matrix_bytes(shape: Shape, stored: Precision) -> int:
     else:
         scales = rows * (1 if stored.group == "row" else ceil(columns / stored.group))
     return ceil(rows * columns * stored.bits / 8) + scales * _SCALE_BYTES
+
+
+def count_heads(heads: HeadsConfig, d_model: int, d_trunk: int | None = None) -> int:
+    """Count the parameters of heads that read a stream of `d_model`; a thought is in the trunk, if there is one."""
+    width = d_trunk or d_model
+    future, thought = heads.future, heads.thought
+    later = 0 if future is None else future.n * (2 * d_model * (future.d_hidden or 2 * d_model) + d_model)
+    thinking = 0 if thought is None else 2 * width * (thought.d_hidden or 2 * width) + width + width**2
+    return later + thinking + (d_model if heads.exit is not None else 0)

@@ -1,7 +1,16 @@
 """What a byte model with pooling weighs and costs, at the bytes per patch its patcher is expected to give."""
 
 from smidgen.models.bytepatch import BytePatchConfig
-from smidgen.models.counting import Flops, Parameters, count_stack, stack_flops, stack_kv_bytes, stack_savings, unshared
+from smidgen.models.counting import (
+    Flops,
+    Parameters,
+    count_heads,
+    count_stack,
+    stack_flops,
+    stack_kv_bytes,
+    stack_savings,
+    unshared,
+)
 from smidgen.models.patching import EntropyConfig, LearnedConfig
 from smidgen.models.pooling import CrossAttentionConfig
 from smidgen.models.stack import StackConfig
@@ -26,6 +35,7 @@ def parameters(config: BytePatchConfig) -> Parameters:
         head=0 if config.tie_embeddings else table,
         adapters=sum(part.adapters for part in parts),
         pooling=patcher + trunk + _patcher_maps(config) + _pooling_maps(config) + local * trunk * (1 + _slots(config)),
+        beside=count_heads(config.heads, local, trunk),
     )
 
 

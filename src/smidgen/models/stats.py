@@ -17,6 +17,7 @@ from smidgen.models.counting import (
     Parameters,
     adapter_parameters,
     attention_shapes,
+    count_heads,
     count_stack,
     feed_forward_shapes,
     stack_flops,
@@ -109,7 +110,8 @@ def embedding_parameters(config: LlamaConfig) -> int:
 
 def _llama_parameters(config: LlamaConfig) -> Parameters:
     head = 0 if config.tie_embeddings else config.vocab_size * config.stack.d_model
-    return replace(count_stack(config.stack), embedding=embedding_parameters(config), head=head)
+    beside = count_heads(config.heads, config.stack.d_model)
+    return replace(count_stack(config.stack), embedding=embedding_parameters(config), head=head, beside=beside)
 
 
 def _llama_savings(config: LlamaConfig) -> dict[str, int]:
