@@ -19,7 +19,9 @@ from smidgen.models import ModelConfig
 from smidgen.models.llama import LlamaConfig
 from smidgen.tokenizers.bpe import BpeConfig
 from smidgen.tokenizers.bytes import ByteConfig
+from smidgen.tokenizers.bytes_bpe import BytesBpeConfig
 from smidgen.training.config import TrainConfig
+from smidgen.training.objectives.build import find_mismatch
 
 
 class TextData(Config):
@@ -47,7 +49,7 @@ class VillageData(Config):
 
 
 DataConfig = Annotated[TextData | VillageData, Field(discriminator="type")]
-TokenizerConfig = Annotated[BpeConfig | ByteConfig, Field(discriminator="type")]
+TokenizerConfig = Annotated[BpeConfig | ByteConfig | BytesBpeConfig, Field(discriminator="type")]
 
 
 class Recipe(Config):
@@ -81,6 +83,18 @@ class Recipe(Config):
             raise ValueError(
                 f"train.batch_tokens ({train.batch_tokens}) must be a multiple of train.seq_len ({train.seq_len}). "
                 f"Try {low} or {low + train.seq_len}."
+            )
+        mismatch = find_mismatch(train.objective, model, trained_before=self.start_from is not None)
+        if mismatch is not None:
+            raise ValueError(mismatch)
+        if self.start_from is None and model.needs_bytes and isinstance(self.tokenizer, BpeConfig):
+            raise ValueError(
+                f"a {model.type} model reads bytes: set tokenizer.type to bytes, or to bytes_bpe for the patcher symbol."
+            )
+        if train.loop_from is not None and model.stack.n_blocks == len(model.stack.layers):
+            raise ValueError(
+                f"train.loop_from ({train.loop_from}) waits for nothing: in model.stack.layers no block repeats. "
+                'Leave it out, or loop: model.stack.layers = "middle:8,3,4,2".'
             )
         if self.start_from is None and self.tokenizer.vocab_size != model.vocab_size:
             raise ValueError(

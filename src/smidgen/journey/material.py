@@ -21,7 +21,8 @@ from smidgen.recipe import Recipe, VillageData
 from smidgen.runs import RunDirectory
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.tokenizers.bpe import BpeConfig, train_bpe
-from smidgen.tokenizers.bytes import ByteTokenizer
+from smidgen.tokenizers.bytes import ByteConfig, ByteTokenizer
+from smidgen.tokenizers.bytes_bpe import train_bytes_bpe
 from smidgen.tokenizers.loading import load_tokenizer
 
 _VILLAGE_SAMPLE_BYTES = 3_000_000
@@ -198,13 +199,13 @@ class _Told:
 
 def _make_tokenizer(recipe: Recipe, source: Source, screen: Screen) -> Tokenizer:
     config = recipe.tokenizer
-    if not isinstance(config, BpeConfig):
+    if isinstance(config, ByteConfig):
         return ByteTokenizer()
     if source.is_village:
         texts = sample_texts(source.documents, min(_VILLAGE_SAMPLE_BYTES, config.sample_bytes))
     else:
         texts = sample_texts(source.documents, config.sample_bytes, source.text_bytes)
-    tokenizer, notes = train_bpe(texts, config)
+    tokenizer, notes = train_bpe(texts, config) if isinstance(config, BpeConfig) else train_bytes_bpe(texts, config)
     for note in notes:
         screen.say(note)
     return tokenizer

@@ -9,7 +9,7 @@ that is where the time goes that a byte model saves. From outside it is a model 
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -51,9 +51,11 @@ def local_stack(depth: int, d_model: int = 128) -> StackConfig:
 class BytePatchConfig(Config):
     """A language model over bytes that does most of its work once a patch."""
 
+    needs_bytes: ClassVar[bool] = True
+    """Whether its symbols must be bytes."""
     type: Literal["bytepatch"] = "bytepatch"
-    vocab_size: Annotated[int, Field(ge=1)] = 264
-    """Symbols: 256 bytes, then the specials."""
+    vocab_size: Annotated[int, Field(ge=256)] = 264
+    """Symbols: 256 bytes, then the specials, and for the patcher `symbol` the end of a patch."""
     max_seq_len: Annotated[int, Field(ge=1)] = 2048
     """Longest context the model is trained for, in symbols."""
     tie_embeddings: bool = True
@@ -87,6 +89,8 @@ class BytePatchConfig(Config):
         heads = getattr(self.pooling, "n_heads", 1)
         if local % heads:
             raise ValueError(f"pooling.n_heads ({heads}) must divide encoder.d_model ({local}).")
+        if self.patcher.type == "symbol" and self.vocab_size < 265:
+            raise ValueError("patcher symbol needs the symbols of tokenizer bytes_bpe: set vocab_size to 265.")
         if self.heads.exit is not None:
             raise ValueError("heads.exit: the trunk of a byte model already runs once a patch only; it has no exits.")
         check_heads(self.heads, len(self.stack.layers))

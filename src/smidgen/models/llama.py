@@ -4,7 +4,7 @@ With every switch off this is HF's LlamaForCausalLM, parameter for parameter and
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -22,6 +22,8 @@ from smidgen.models.state import StackState
 class LlamaConfig(Config):
     """A Llama-family language model over symbol ids."""
 
+    needs_bytes: ClassVar[bool] = False
+    """Whether its symbols must be bytes."""
     type: Literal["llama"] = "llama"
     vocab_size: Annotated[int, Field(ge=1)] = 4096
     """Symbols, specials included."""

@@ -8,6 +8,7 @@ from smidgen.errors import TokenizerError
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.tokenizers.bpe import BpeTokenizer
 from smidgen.tokenizers.bytes import ByteTokenizer, byte_definition
+from smidgen.tokenizers.bytes_bpe import WRITTEN_AS, BytesBpeTokenizer
 from smidgen.tokenizers.vocabulary import encoding_identity
 
 
@@ -32,7 +33,8 @@ def load_tokenizer(directory: Path) -> Tokenizer:
         config["chat_template"] = _read_text(template)
     config["stop_symbols"] = _stop_symbols(directory, fields, config)
     try:
-        return BpeTokenizer(definition, config)
+        tokenizer = BpeTokenizer(definition, config)
+        return BytesBpeTokenizer(tokenizer) if config.get("written_as") == WRITTEN_AS else tokenizer
     except TokenizerError as error:
         raise TokenizerError(f"{path}: {error}") from None
 
