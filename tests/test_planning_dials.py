@@ -172,10 +172,25 @@ def test_a_tiny_text_gets_bytes_for_symbols():
     assert made.recipe["tokenizer"] == {"type": "bytes", "vocab_size": 264}
 
 
-def test_an_endless_corpus_tells_enough_for_the_run():
-    made = plan(request("1M", "5m", CorpusFacts(None)))
-    assert made.recipe["data"]["text_bytes"] > 2 * made.expected.tokens
-    assert made.expected.epochs == 0
+def test_the_village_tells_what_the_run_reads_and_a_tenth_of_its_time_at_most():
+    made = plan(request("10M", "5m", CorpusFacts(None)))
+    assert 2 * made.expected.tokens < made.recipe["data"]["text_bytes"] < 30_000_000
+    assert 0 < made.expected.epochs < 1
+    fast = plan(request("1M", "5m", CorpusFacts(None), GPU))
+    assert fast.recipe["data"]["text_bytes"] == 30_000_000
+    assert fast.expected.epochs > 2
+    assert any("READ" in warning for warning in fast.warnings)
+    fresh = plan(request("1M", "5m", CorpusFacts(10**12), GPU))
+    assert fresh.expected.bits_per_byte < fast.expected.bits_per_byte
+
+
+def test_compiling_costs_the_plan_what_it_costs_this_machine():
+    quick, slow = (plan(request("10M", "5m", machine=replace(LAPTOP, compile_seconds=s))) for s in (10.0, 60.0))
+    assert quick.expected.tokens_per_second == slow.expected.tokens_per_second
+    assert quick.expected.steps > 1.15 * slow.expected.steps
+    never = plan(request("10M", "5m", machine=replace(LAPTOP, compile_seconds=100.0)))
+    assert never.recipe["train"]["compile"] == "off"
+    assert next(d for d in never.decisions if d.key == "train.compile").rule.endswith("its 100 s on this machine")
 
 
 def test_the_llama_style_is_plain_llama():

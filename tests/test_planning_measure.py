@@ -77,10 +77,29 @@ def test_real_runs_correct_the_prediction(cache, counted):
     config = shape_for(1_000_000, 1024)
     predicted = 4096 / seconds_per_step(config, facts, 4096, 256, 16, compiled=False)
     for _ in range(12):
-        facts = measure.remember_throughput(RUNTIME, facts, predicted * facts.correction, 2 * predicted)
+        facts = measure.remember_run(RUNTIME, facts, predicted * facts.correction, 2 * predicted)
     corrected = measure.measure_machine(RUNTIME)
     assert 4096 / seconds_per_step(config, corrected, 4096, 256, 16, False) == pytest.approx(2 * predicted, rel=0.01)
     assert json.loads(next(cache.iterdir()).read_text())["correction"] == pytest.approx(2, rel=0.01)
+
+
+def test_compiling_is_remembered_half_believed(cache, counted):
+    facts = measure.measure_machine(RUNTIME)
+    assert facts.compile_seconds == 45
+    measure.remember_run(RUNTIME, facts, 1000.0, 1000.0, compile_seconds=20.0)
+    assert measure.measure_machine(RUNTIME).compile_seconds == pytest.approx(30)
+    measure.remember_run(RUNTIME, measure.measure_machine(RUNTIME), 1000.0, 1000.0)
+    assert measure.measure_machine(RUNTIME).compile_seconds == pytest.approx(30)
+
+
+def test_what_an_older_version_remembered_is_still_read(cache, counted):
+    measure.measure_machine(RUNTIME)
+    [path] = cache.iterdir()
+    stored = json.loads(path.read_text())
+    del stored["compile_seconds"]
+    path.write_text(json.dumps(stored))
+    assert measure.measure_machine(RUNTIME).compile_seconds == 45
+    assert len(counted) == 1
 
 
 def test_prices_are_recovered_from_a_machine_that_has_them(monkeypatch):

@@ -6,6 +6,7 @@ Everything is measured on the directory that ships, read back from disk, so that
 import statistics
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from smidgen.journey.material import Material
 from smidgen.journey.screen import Screen
 from smidgen.journey.watching import TEMPERATURE, openings, write_samples
 from smidgen.models.stats import count_parameters
-from smidgen.planning.measure import remember_throughput, remembered_machine
+from smidgen.planning.measure import remember_run, remembered_machine
 from smidgen.planning.units import format_bytes, format_time
 from smidgen.recipe import VillageData
 from smidgen.reports.card import write_card
@@ -56,6 +57,8 @@ def finish(begun: Begun, progress: Progress, runtime: Runtime, screen: Screen, c
         wanted = int(0.25 * left * 3 * own_speed / 250)  # a question and its story are 250 symbols
         figures["tasks"] = [_ask_village(shipped, begun.recipe.data, wanted, screen)]
     figures["health"] = _health(begun, shipped, runtime, figures, seconds=0.2 * left)
+    if progress.compiled:
+        figures["compile_seconds"] = _compile_seconds(log)
     _remember_speed(begun, runtime, figures)
     run.write_final_metrics(figures | {"total_seconds": round(clock.elapsed, 1)})
     write_pages(run)
@@ -162,7 +165,16 @@ def _remember_speed(begun: Begun, runtime: Runtime, figures: dict[str, Any]) -> 
     plan, machine = begun.resolved["plan"], remembered_machine(runtime)
     as_planned = runtime.world == 1 and not begun.resolved["asked"]["overrides"]
     if plan is not None and machine is not None and as_planned and figures["seconds"] >= 60:
-        remember_throughput(runtime, machine, plan["expected"]["tokens_per_second"], figures["tokens_per_second"])
+        predicted, reached = plan["expected"]["tokens_per_second"], figures["tokens_per_second"]
+        remember_run(runtime, machine, predicted, reached, figures.get("compile_seconds"))
+
+
+def _compile_seconds(log: list[dict[str, Any]]) -> float | None:
+    """Return what the first step of a run took more than a usual one; None if the log does not begin with it."""
+    if len(log) < 2 or log[0]["step"] != 1:
+        return None
+    steps = [after["seconds"] - before["seconds"] for before, after in pairwise(log)]
+    return round(max(0.0, log[0]["seconds"] - statistics.median(steps)), 1)
 
 
 def _say_farewell(run: RunDirectory, figures: dict[str, Any], screen: Screen, clock: Clock) -> None:

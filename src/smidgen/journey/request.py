@@ -23,11 +23,6 @@ from smidgen.runs import RunDirectory
 
 VILLAGE = "village"
 _SURVEYED_DOCUMENTS = 400
-_SPARE = 1.3
-"""Symbols prepared over symbols expected to be read, where a corpus holds more than a run can use."""
-_TOLD_PER_SECOND = 1_000_000
-_TELLING_SHARE = 0.1
-"""The village tells a megabyte a second, and at most this share of the time is spent listening."""
 
 
 @dataclass(frozen=True)
@@ -168,21 +163,9 @@ def make_plan(request: Request, measure: Callable[[], MachineFacts]) -> tuple[Pl
             data=table,
         )
     )
-    recipe = made.recipe | {"data": table | _amount(made, corpus)}
     overrides = [*request.budget_overrides(), *request.overrides]
-    recipe = recipe_from(apply_overrides(recipe, overrides), "the planned recipe with your overrides")
+    recipe = recipe_from(apply_overrides(made.recipe, overrides), "the planned recipe with your overrides")
     return replace(made, recipe=recipe.model_dump(mode="json")), recipe
-
-
-def _amount(made: Plan, corpus: CorpusFacts) -> dict[str, Any]:
-    """Return how much text is prepared: what the run is expected to read and some more, not all there is."""
-    expected = made.expected
-    if corpus.bytes is None:
-        wanted = expected.tokens * corpus.symbol_bytes(made.recipe["tokenizer"]["vocab_size"])
-        return {"text_bytes": round(max(100_000, min(wanted, _TELLING_SHARE * expected.seconds * _TOLD_PER_SECOND)))}
-    if expected.epochs * _SPARE >= 1:
-        return {}
-    return {"prepare": {"max_symbols": round(_SPARE * expected.tokens)}}
 
 
 def _continue(request: Request) -> Settled:

@@ -9,6 +9,12 @@ from math import log2
 REFERENCE_ZLIB_BITS = 3.06
 """Bits per byte that zlib (level 6) leaves of the English the scaling law was fitted on, 2 MB of it."""
 
+SPARE = 1.3
+"""Text prepared over text expected to be read, where there is more than a run can use: no small error repeats it."""
+
+_LEAST_TOLD_BYTES = 100_000
+_TOLD_PER_SECOND = 1_000_000  # the village tells a megabyte a second, measured on one core
+_TELLING_SHARE = 0.1  # of the time is spent listening to it, at the most
 _SAMPLE_BYTES = 2_000_000
 _SYMBOL_BYTES = {264: 1.0, 512: 2.0, 1024: 2.52, 2048: 2.95, 4096: 3.38, 8192: 3.77, 16384: 4.12, 32768: 4.38}
 """Bytes per symbol of byte-level BPE on held-out English of ten kinds, trained on 46 MB, digits split."""
@@ -19,7 +25,7 @@ class CorpusFacts:
     """A corpus, or what can be said of it before it is read whole."""
 
     bytes: int | None
-    """UTF-8 bytes of training text; None: as much as is wanted, as the village tells."""
+    """UTF-8 bytes of training text; None: as much as there is time to tell, as of the village."""
     documents: int = 1
     """Documents."""
     bytes_per_symbol: float | None = None
@@ -38,9 +44,11 @@ class CorpusFacts:
         """Return the bytes one symbol stands for."""
         return self.bytes_per_symbol or symbol_bytes_of(vocab_size)
 
-    def unique_bytes(self) -> float:
-        """Return the bytes before text repeats; infinite for an endless corpus."""
-        return float("inf") if self.bytes is None else float(self.bytes)
+    def unique_bytes(self, seconds: float) -> int:
+        """Return the bytes there are before text repeats, in a run of so many seconds."""
+        if self.bytes is not None:
+            return self.bytes
+        return max(_LEAST_TOLD_BYTES, round(_TELLING_SHARE * seconds * _TOLD_PER_SECOND))
 
 
 def survey_texts(texts: Iterable[str], total_bytes: int, documents: int) -> CorpusFacts:

@@ -7,7 +7,7 @@ from typing import Any
 from smidgen.errors import BudgetError
 from smidgen.models.llama import LlamaConfig
 from smidgen.planning import rules
-from smidgen.planning.corpus import CorpusFacts
+from smidgen.planning.corpus import SPARE, CorpusFacts
 from smidgen.planning.drafts import (
     BYTE_VOCABULARY,
     Draft,
@@ -31,7 +31,6 @@ DEFAULT_SECONDS = 600.0
 """The budget when no time is asked for: a coffee."""
 
 _MANY_EPOCHS = 4.0
-_LEAST_TEXT_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def plan(request: PlanRequest) -> Plan:
 def _choose(request: PlanRequest, place: Workplace) -> Draft:
     seconds = request.time_seconds or DEFAULT_SECONDS
     if request.size is None:
-        found = best_draft(seconds, place, most=_most_for(request.corpus))
+        found = best_draft(seconds, place, most=_most_for(request.corpus, seconds))
         return found if found is not None else _refuse_smallest(seconds, place)
     config = _shape(request.size, seconds, place)
     if request.time_seconds is None:
@@ -129,12 +128,12 @@ def _choose(request: PlanRequest, place: Workplace) -> Draft:
     return chosen
 
 
-def _most_for(corpus: CorpusFacts) -> int:
+def _most_for(corpus: CorpusFacts, seconds: float) -> int:
     """Keep a free size to one parameter for each byte of text: a larger model learns a small text by heart.
 
     10M parameters on 1.1 MB are best after a few hundred steps (users.md #13).
     """
-    return LARGEST if corpus.bytes is None else min(max(corpus.bytes, SMALLEST), LARGEST)
+    return min(max(corpus.unique_bytes(seconds), SMALLEST), LARGEST)
 
 
 def _shape(size: Size, seconds: float, place: Workplace) -> LlamaConfig:
@@ -210,16 +209,11 @@ def _expect(chosen: Draft) -> Expected:
 def _recipe(request: PlanRequest, chosen: Draft) -> dict[str, Any]:
     config = chosen.config
     bytes_only = config.vocab_size == BYTE_VOCABULARY
-    data = dict(request.data)
-    if request.corpus.bytes is None:
-        # An endless corpus tells what the run will read, and half more: no small error makes it repeat.
-        read = chosen.tokens * request.corpus.symbol_bytes(config.vocab_size)
-        data.setdefault("text_bytes", max(_LEAST_TEXT_BYTES, round(1.5 * read)))
     embedding_rate = rules.embedding_rate_for(config.stack.d_model)
     return {
         "name": request.name,
         "seed": request.seed,
-        "data": data,
+        "data": {**request.data, **_amount(request.corpus, chosen)},
         "tokenizer": {"type": "bytes" if bytes_only else "bpe", "vocab_size": config.vocab_size},
         "model": config.model_dump(mode="json", exclude_none=True),
         "train": {
@@ -236,9 +230,19 @@ def _recipe(request: PlanRequest, chosen: Draft) -> dict[str, Any]:
             },
             "schedule": {"type": "wsd", "warmup": rules.warmup_for(chosen.steps), "decay": rules.DECAY_SHARE},
             "precision": request.machine.dtype,
-            "compile": "auto" if chosen.compiled else "off",
+            "compile": "auto" if chosen.compile_seconds else "off",
         },
     }
+
+
+def _amount(corpus: CorpusFacts, chosen: Draft) -> dict[str, Any]:
+    """Return how much text is prepared: what the run is expected to read and some more, not all there is."""
+    there_is, wanted = corpus.unique_bytes(chosen.seconds), round(SPARE * chosen.tokens)
+    if corpus.bytes is None:
+        return {
+            "text_bytes": min(there_is, max(100_000, round(wanted * corpus.symbol_bytes(chosen.config.vocab_size))))
+        }
+    return {"prepare": {"max_symbols": wanted}} if chosen.epochs * SPARE < 1 else {}
 
 
 def _warn(request: PlanRequest, chosen: Draft, place: Workplace) -> list[str]:

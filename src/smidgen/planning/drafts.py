@@ -43,8 +43,8 @@ class Draft:
     """Its parameters."""
     seconds: float
     """The budget."""
-    compiled: bool
-    """Whether compiling repays."""
+    compile_seconds: float
+    """What compiling costs; 0: it would not repay, or cannot be used."""
     batch_tokens: int
     """Symbols of a step."""
     micro_rows: int
@@ -89,7 +89,8 @@ def draft(config: LlamaConfig, seconds: float, place: Workplace) -> Draft:
     """Work out a run of a shape for a time: batch and throughput depend on each other, so three rounds."""
     machine, seq_len = place.machine, config.max_seq_len
     compiled = rules.compile_repays(machine, seconds)
-    usable = max(0.0, rules.training_seconds(seconds, compiled))
+    compile_seconds = machine.compile_seconds if compiled else 0.0
+    usable = max(0.0, rules.training_seconds(seconds, compile_seconds))
     share_batch = rules.optimizer_share_batch(config, machine, seq_len)
     batch = 8192
     for _ in range(3):
@@ -101,12 +102,12 @@ def draft(config: LlamaConfig, seconds: float, place: Workplace) -> Draft:
     steps = floor(usable / step_seconds)
     parameters = count_parameters(config).total
     bytes_seen = steps * batch * place.corpus.symbol_bytes(config.vocab_size)
-    unique = place.corpus.unique_bytes()
+    unique = place.corpus.unique_bytes(seconds)
     return Draft(
         config=config,
         parameters=parameters,
         seconds=seconds,
-        compiled=compiled,
+        compile_seconds=compile_seconds,
         batch_tokens=batch,
         micro_rows=micro_rows,
         steps=steps,

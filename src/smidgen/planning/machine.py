@@ -12,9 +12,6 @@ from smidgen.models.stats import attention_shapes, count_parameters, feed_forwar
 COMPILE_GAIN = 1.3
 """Steps per second with torch.compile over without: +39% at 10M, less for larger models (measured.md, Helped)."""
 
-COMPILE_SECONDS = 30.0
-"""First compiled step, cold: 14-40 s (measured.md)."""
-
 _OPTIMIZER_BYTES = 40
 """Memory traffic per parameter and step: weight, gradient, moments in and out, clipping."""
 
@@ -56,7 +53,10 @@ class MachineFacts:
     compiles: bool = False
     """Whether torch.compile can be expected to work here."""
     correction: float = 1.0
-    """Speed of past runs over the speed predicted for them; `remember_throughput` keeps it."""
+    """Speed of past runs over the speed predicted for them; `remember_run` keeps it."""
+    compile_seconds: float = 45.0
+    """What the first compiled step costs more than another: 14-40 s for parts of it (measured.md), more for the whole;
+    `remember_run` keeps what past runs took."""
     note: str = ""
     """What the measurement could not do, in one line."""
 

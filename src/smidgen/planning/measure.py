@@ -55,13 +55,19 @@ def remembered_machine(runtime: Runtime) -> MachineFacts | None:
     return _read(_cache_path(runtime))
 
 
-def remember_throughput(
-    runtime: Runtime, facts: MachineFacts, predicted_tokens_per_second: float, achieved: float
+def remember_run(
+    runtime: Runtime, facts: MachineFacts, predicted: float, achieved: float, compile_seconds: float | None = None
 ) -> MachineFacts:
-    """Correct later predictions by what a run really reached; the mean in logarithms of the old and the new ratio."""
-    ratio = facts.correction * achieved / predicted_tokens_per_second
-    blended = (facts.correction * min(max(ratio, 0.1), 10.0)) ** 0.5
-    return _write(_cache_path(runtime), replace(facts, correction=blended))
+    """Correct later predictions by the symbols per second a run really reached, and by what its compiling took.
+
+    Each is the mean in logarithms of what was believed and what was seen, so that one odd run counts half.
+    """
+    ratio = facts.correction * achieved / predicted
+    correction = (facts.correction * min(max(ratio, 0.1), 10.0)) ** 0.5
+    compiling = facts.compile_seconds
+    if compile_seconds is not None:
+        compiling = (compiling * min(max(compile_seconds, 1.0), 600.0)) ** 0.5
+    return _write(_cache_path(runtime), replace(facts, correction=correction, compile_seconds=compiling))
 
 
 def free_memory(device: torch.device) -> int:

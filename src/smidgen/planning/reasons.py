@@ -140,7 +140,8 @@ def _style(style: str) -> Decision:
 
 def _training(chosen: Draft, place: Workplace) -> list[Decision]:
     config, machine = chosen.config, place.machine
-    compiled = "repays its half minute" if chosen.compiled else "would not repay its half minute, or cannot be used"
+    verdict = "repays" if chosen.compile_seconds else "cannot be used, or would not repay"
+    compiling = f"compiling {verdict} its {machine.compile_seconds:.0f} s on this machine"
     return [
         Decision(
             "train.seq_len",
@@ -179,7 +180,7 @@ def _training(chosen: Draft, place: Workplace) -> list[Decision]:
             "techniques.md, Linear or WSD warm-down",
         ),
         Decision("train.precision", machine.dtype, "the fastest safe dtype of this machine, measured", "runtime"),
-        Decision("train.compile", "auto" if chosen.compiled else "off", f"compiling {compiled}", "measured.md"),
+        Decision("train.compile", "auto" if chosen.compile_seconds else "off", compiling, "measured.md"),
     ]
 
 
@@ -193,7 +194,8 @@ def _outlook(chosen: Draft, place: Workplace) -> list[Decision]:
             "tokens",
             chosen.tokens,
             f"{chosen.steps} steps at {chosen.tokens_per_second:,.0f} symbols/s in "
-            f"{format_time(chosen.seconds)}, less {rules.OUTSIDE_SHARE:.0%} for validation and samples",
+            f"{format_time(chosen.seconds)}, less {rules.OUTSIDE_SHARE:.0%} for validation and samples"
+            + (f" and {chosen.compile_seconds:.0f} s for compiling" if chosen.compile_seconds else ""),
             f"measured: {machine.name}, {speed}",
         ),
         Decision(
@@ -206,7 +208,7 @@ def _outlook(chosen: Draft, place: Workplace) -> list[Decision]:
         Decision(
             "epochs",
             round(chosen.epochs, 3),
-            "tokens over text; a repeat is worth less and less, e^-1 after 15.4",
+            f"tokens over {_text(place.corpus, chosen.seconds)}; a repeat is worth less and less, e^-1 after 15.4",
             "Muennighoff et al. 2023, arXiv 2305.16264",
         ),
         Decision(
@@ -217,3 +219,8 @@ def _outlook(chosen: Draft, place: Workplace) -> list[Decision]:
             "Hoffmann's and Kaplan's law refitted at this size: docs/planning.md",
         ),
     ]
+
+
+def _text(corpus: CorpusFacts, seconds: float) -> str:
+    amount = format_bytes(corpus.unique_bytes(seconds))
+    return f"{amount} of text" if corpus.bytes is not None else f"the {amount} that a tenth of the time can tell"

@@ -6,7 +6,7 @@ A rule takes plain numbers and returns one; `drafts.py` combines them.
 from math import log2
 
 from smidgen.models.llama import LlamaConfig
-from smidgen.planning.machine import COMPILE_GAIN, COMPILE_SECONDS, MachineFacts, optimizer_flops, work_per_symbol
+from smidgen.planning.machine import COMPILE_GAIN, MachineFacts, optimizer_flops, work_per_symbol
 
 LEAST_STEPS = 100
 """Fewer optimizer steps than this cannot be called training: the warm-down has not begun to pay."""
@@ -89,10 +89,10 @@ def warmup_for(steps: float) -> float:
 
 
 def compile_repays(machine: MachineFacts, seconds: float) -> bool:
-    """Whether compiling leaves more steps in the budget than it costs: about two minutes and up."""
-    return machine.compiles and COMPILE_GAIN * (seconds - COMPILE_SECONDS) > seconds
+    """Whether compiling leaves more steps in the budget than it costs: about three minutes and up."""
+    return machine.compiles and COMPILE_GAIN * (seconds - machine.compile_seconds) > seconds
 
 
-def training_seconds(seconds: float, compiled: bool) -> float:
+def training_seconds(seconds: float, compile_seconds: float) -> float:
     """Return the seconds of a budget that go into training steps."""
-    return seconds * (1 - OUTSIDE_SHARE) - (COMPILE_SECONDS if compiled else 0.0)
+    return seconds * (1 - OUTSIDE_SHARE) - compile_seconds
