@@ -106,7 +106,8 @@ def _work_off(
     total, ended, began = len(waiting), 0, time.monotonic()
     if total:
         screen.say(
-            f"{total} run{'s' if total > 1 else ''} to do. Stop at any moment; the same command goes on. Results: {directory.page}"
+            f"{total} run{'s' if total > 1 else ''} to do. Stop at any moment; the same command goes on. "
+            f"Results after each: {directory.page}"
         )
     while waiting or running:
         while waiting and len(running) < asked.jobs:
