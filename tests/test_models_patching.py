@@ -255,17 +255,15 @@ def test_a_stop_text_across_patches_stops():
     model = randomized(tiny_bytes(vocab_size=264))
     engine = Engine(model, ByteTokenizer(), max_len=128)
     prompt = list(b"say: ")
-    free = engine.generate([prompt], SamplingParams(max_symbols=40, temperature=1.0, seed=2, stop_ids=frozenset()))[0]
-    text = free.text
+    params = SamplingParams(max_symbols=100, temperature=1.0, seed=2, stop_ids=frozenset())
+    free = engine.generate([prompt], params)[0]
     ends = model.patch(torch.tensor([prompt + free.symbols])).ends[0, len(prompt) :]
-    # A stop text of three characters that begins in one patch and ends in another.
-    at = next(
-        n for n in range(3, len(text) - 3) if text[n : n + 3].isascii() and text.find(text[n : n + 3]) == n and ends[n:].any()
-    )
-    stop = text[at : at + 3]
-    params = SamplingParams(max_symbols=40, temperature=1.0, seed=2, stop_ids=frozenset(), stop=(stop,))
-    stopped = engine.generate([prompt], params)[0]
-    assert (stopped.done, stopped.text) == ("stop", text[:at])
+    pairs = list(zip(free.symbols, free.symbols[1:], strict=False))
+    # Two characters with the end of a patch between them.
+    at = next(n for n, pair in enumerate(pairs) if ends[n] and max(pair) < 128 and pairs.index(pair) == n)
+    stopped = engine.generate([prompt], params.model_copy(update={"stop": (bytes(pairs[at]).decode(),)}))[0]
+    assert (stopped.done, stopped.symbols) == ("stop", free.symbols[: at + 2])
+    assert stopped.text == bytes(n for n in free.symbols[:at] if n < 256).decode(errors="replace")
 
 
 def test_configs_that_do_not_fit_are_refused():

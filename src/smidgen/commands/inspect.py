@@ -7,7 +7,6 @@ import click
 
 if TYPE_CHECKING:
     from smidgen.models import ModelConfig
-    from smidgen.models.stats import Parameters
 
 
 @click.command()
@@ -19,6 +18,7 @@ def command(model: str, context: int | None) -> None:
     MODEL is a run, a model directory, a .gguf file, a pulled name, a preset or a recipe.
     """
     from smidgen.journey.screen import Screen
+    from smidgen.models.describe import compare_parts, describe_shape, describe_sharing
     from smidgen.models.stats import (
         PRECISIONS,
         count_effective,
@@ -33,13 +33,13 @@ def command(model: str, context: int | None) -> None:
     config, notes = _read(model)
     screen, seen = Screen(), context or config.max_seq_len
     parts, alone = count_parameters(config), count_effective(config)
-    screen.say(f"{model}: {parts.total:,} parameters, {_shape(config)}")
+    screen.say(f"{model}: {parts.total:,} parameters, {describe_shape(config)}")
     rows = [("", "unique", "share", "effective")] + [
         (name, f"{own:,}", f"{own / parts.total:.1%}", f"{whole:,}")
-        for name, own, whole in (*_parts(parts, alone), ("all", parts.total, alone.total))
+        for name, own, whole in (*compare_parts(parts, alone), ("all", parts.total, alone.total))
     ]
     screen.show_table("", [(name, f"{own:>15}", f"{share:>7}", f"{whole:>15}") for name, own, share, whole in rows])
-    screen.say(_sharing(config))
+    screen.say(describe_sharing(config))
     for what, saved in count_savings(config).items():
         screen.say(f"  {what}: {saved:,} parameters, {_signed_bytes(2 * saved)} in bf16")
     sizes = ", ".join(f"{name} {format_bytes(bytes_at(config, name))}" for name in PRECISIONS)
@@ -66,45 +66,6 @@ def _read(source: str) -> "tuple[ModelConfig, tuple[str, ...]]":
         return preset(source), ()
     loaded = load_model(source)
     return loaded.model.config, loaded.notes
-
-
-def _shape(config: "ModelConfig") -> str:
-    stack, attention = config.stack, config.stack.attention
-    heads = f"{attention.n_heads}/{attention.kv_heads} heads of {stack.d_head}"
-    return (
-        f"{len(stack.layers)} layers of {stack.d_model}, {heads}, {stack.mlp.type} {stack.mlp.d_ff}, "
-        f"vocabulary {config.vocab_size:,}, context {config.max_seq_len:,}"
-    )
-
-
-def _parts(parts: "Parameters", alone: "Parameters") -> "list[tuple[str, int, int]]":
-    """Return each part's name with its unique and its effective parameters, parts that nobody has left out."""
-    names = {
-        "embedding": "embedding",
-        "attention": "attention",
-        "feed_forward": "feed-forward",
-        "adapters": "updates of each depth",
-        "norms": "norms and scalars",
-        "head": "head",
-    }
-    rows = [(name, getattr(parts, field), getattr(alone, field)) for field, name in names.items()]
-    return [(name, own, whole) for name, own, whole in rows if own or whole]
-
-
-def _sharing(config: "ModelConfig") -> str:
-    """Say what is shared, by id."""
-    stack, shared = config.stack, []
-    if stack.n_blocks < len(stack.layers):
-        shared.append(f"depth {len(stack.layers)} from {stack.n_blocks} blocks {list(stack.layers)}")
-    if stack.mlps is not None:
-        shared.append(f"feed-forwards by id {list(stack.mlps)}")
-    if stack.attention_outputs is not None:
-        shared.append(f"attention outputs by id {list(stack.attention_outputs)}")
-    if config.tie_embeddings:
-        shared.append("head and embedding")
-    if stack.depth_lora_rank:
-        shared.append(f"each depth's own updates are of rank {stack.depth_lora_rank}")
-    return f"shared: {', '.join(shared)}; against a model that shares nothing:" if shared else "shared: nothing"
 
 
 def _signed_bytes(count: int) -> str:
