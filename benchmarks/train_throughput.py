@@ -20,7 +20,7 @@ from smidgen.models import LlamaConfig, build_model
 from smidgen.planning.measure import measure_machine
 from smidgen.runtime import Runtime, choose_dtype, describe_hardware, open_runtime
 from smidgen.training import parallel
-from smidgen.training.config import AdamWConfig
+from smidgen.training.config import AdamWConfig, TrainConfig
 from smidgen.training.objectives.next_token import next_token
 from smidgen.training.optim import build_optimizer
 
@@ -40,7 +40,8 @@ def our_step(config: LlamaConfig, ids: torch.Tensor, compiled: bool):
     runtime = open_runtime("auto")
     model = build_model(config)
     model.compute_dtype = runtime.dtype
-    loss_of = parallel.apply(model, next_token, runtime, compiled)
+    train = TrainConfig()
+    loss_of = parallel.apply(parallel.wrap(model, next_token, train, runtime), train, runtime, compiled)
     optimizer = build_optimizer(model, AdamWConfig(), runtime.dtype)
     batch = Batch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), torch.ones(ids.shape[0], LENGTH))
 

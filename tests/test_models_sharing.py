@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 
-from model_zoo import MODELS, tiny
+from model_zoo import MODELS, VOCAB, tiny
 from smidgen.config import load_config
 from smidgen.errors import ConfigError
 from smidgen.inference import prepare_for_decoding
@@ -17,13 +18,21 @@ from smidgen.models.merge import merge_model
 from smidgen.models.stack import switch_loops
 from smidgen.models.stats import count_parameters, without_sharing
 from smidgen.recipe import Recipe, format_recipe, load_recipe
+from smidgen.training import Hook, Outside, fit
 from smidgen.training.config import AdamWConfig, MuonConfig
+from smidgen.training.objectives.next_token import next_token
 from smidgen.training.optim import build_optimizer
-from test_models_laws import randomized, some_ids
+from smidgen.training.parallel import LossModule
+from test_models_laws import randomized
+from test_training_loop import CPU, batch_of, config_for, endless
 
 LLAMAS = {name: config for name, config in MODELS.items() if isinstance(config, LlamaConfig)}
 SHARED = [name for name, c in LLAMAS.items() if count_parameters(without_sharing(c)) != count_parameters(c)]
 """Every model of the zoo in which something is shared or factored."""
+
+
+def some_ids(rows=2, length=24):
+    return torch.randint(0, VOCAB, (rows, length), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize(
@@ -173,3 +182,67 @@ def test_with_the_loop_off_training_runs_each_block_once_and_evaluation_all(name
     assert torch.equal(looped.eval()(some_ids()), whole)
     switch_loops(looped, on=True)
     assert torch.equal(looped.train()(some_ids()), whole)
+
+
+def test_compiled_training_is_compiled_once_more_when_the_loop_begins():
+    counter = CompileCounter()
+    loss = LossModule(build_model(MODELS["middle"]).train(), next_token)
+    compiled = torch.compile(loss, backend=counter, dynamic=False)
+    batch, graphs = batch_of(0), []
+    for on in (False, False, True, True):
+        switch_loops(loss.model, on)
+        compiled(batch.ids, batch.targets, batch.weights, {})[0].backward()
+        graphs.append(counter.frame_count)
+    assert graphs[0] == graphs[1]
+    assert graphs[2] == graphs[3] == 2 * graphs[0]
+
+
+def depths_run(model, seen):
+    """Note how many blocks each forward of a model runs."""
+
+    def count(module, inputs):
+        seen[-1] += 1
+
+    for block in set(model.model.layers):
+        block.register_forward_pre_hook(count)
+    model.model.register_forward_pre_hook(lambda module, inputs: seen.append(0))
+
+
+def test_the_loop_begins_at_its_share_and_what_is_looked_at_is_whole():
+    model, seen, looked = build_model(MODELS["middle"]), [], []
+    depths_run(model, seen)
+
+    def look(progress):
+        progress.model(some_ids())
+        looked.append(seen.pop())
+
+    fit(model, endless(), next_token, config_for(8, loop_from=0.5), CPU, Outside(hooks=[Hook(4, look)]))
+    assert seen == [4, 4, 4, 4, 6, 6, 6, 6]
+    assert looked == [6, 6, 6, 6]
+    seen.clear()
+    model.train()(some_ids())
+    assert seen == [6]
+
+
+@pytest.mark.parametrize("stop", [2, 6])
+def test_a_run_whose_loop_waits_resumes_bit_for_bit(stop):
+    config, saved, steps = config_for(8, loop_from=0.5, ema_decay=0.9), {}, []
+    straight = build_model(MODELS["smallest"])
+    fit(straight, endless(), next_token, config, CPU)
+
+    def keep(step, tensors, meta):
+        saved["state"] = (step, {name: tensor.clone() for name, tensor in tensors.items()}, dict(meta))
+
+    outside = Outside(save_state=keep, should_stop=lambda: len(steps) >= stop, on_record=[steps.append])
+    fit(build_model(MODELS["smallest"]), endless(), next_token, config, CPU, outside)
+    assert saved["state"][0] == stop
+    resumed = build_model(MODELS["smallest"], seed=7)
+    fit(resumed, endless(), next_token, config, CPU, Outside(load_state=lambda: saved["state"]))
+    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
+
+
+def test_a_loop_that_waits_for_nothing_is_refused(tmp_path):
+    (tmp_path / "a.toml").write_text("[train]\nloop_from = 0.3\n")
+    with pytest.raises(ConfigError, match="no block repeats"):
+        load_recipe(tmp_path / "a.toml")
+    assert load_recipe(tmp_path / "a.toml", ["model.stack.layers=middle:8,3,4,2"]).train.loop_from == 0.3

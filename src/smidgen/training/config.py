@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from smidgen.config import Config
+from smidgen.training.objectives.build import ObjectiveConfig
+from smidgen.training.objectives.next_token import NextTokenConfig
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -97,6 +99,20 @@ class ScheduleConfig(Config):
         return self
 
 
+class DropoutConfig(Config):
+    """Dropout of embeddings and of what attention and feed-forwards add, and how it moves over the budget.
+
+    Source of the schedules: Super Tiny Language Models' dropout report, arXiv 2409.05423; early cut: arXiv 2303.01500.
+    """
+
+    rate: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = "auto"
+    """Greatest rate; auto: 0.1 when the data is read more than 4 times, else none (techniques.md, Repetition)."""
+    schedule: Literal["constant", "early_cut", "linear_up", "linear_down", "triangular"] = "constant"
+    """constant; early_cut: then none; linear_up from none; linear_down to none; triangular: up and down, 3 times."""
+    until: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the budget at which the schedule is through and stays as it ended; None: 0.2 of early_cut, else all."""
+
+
 class TrainConfig(Config):
     """One training run, given a model and data."""
 
@@ -114,6 +130,10 @@ class TrainConfig(Config):
     """How weights move."""
     schedule: ScheduleConfig = ScheduleConfig()
     """How the learning rate moves."""
+    objective: ObjectiveConfig = NextTokenConfig()
+    """What is minimised."""
+    dropout: DropoutConfig = DropoutConfig()
+    """What is dropped while training."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Greatest gradient norm; None: no clipping."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -122,6 +142,10 @@ class TrainConfig(Config):
     """Dtype of activations and matrix products; auto: the fastest safe one of this device."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; auto: after a probe, and only when the budget repays it."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How several processes share the work: each with all weights, or (FSDP2, saves memory) with a part of each."""
+    loop_from: Fraction | None = None
+    """Share of the budget from which repeated blocks repeat; before it each runs once. None: from the start."""
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Longest time between resume checkpoints of a time-budgeted run."""
     checkpoint_steps: Annotated[int, Field(ge=1)] | None = None
@@ -134,3 +158,9 @@ class TrainConfig(Config):
     """A smoothed loss this many times its best (in nats above zero) counts as a spike: roll back once, then stop."""
     tensorboard: bool = False
     """Also write metrics for TensorBoard (extra: tensorboard)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainConfig":
+        if self.parallel == "fsdp" and self.compile == "on":
+            raise ValueError('compile = "on" does not go with parallel = "fsdp". Leave one of them out.')
+        return self

@@ -11,13 +11,16 @@ from torch import Tensor, nn
 
 from smidgen.data.batch import Batch
 from smidgen.models import Model
+from smidgen.models.dropout import set_dropout
+from smidgen.models.stack import switch_loops
 from smidgen.runtime import Runtime
 from smidgen.training import parallel
 from smidgen.training.config import TrainConfig
 from smidgen.training.objectives import Objective
 from smidgen.training.outside import Outside, StepLog
 from smidgen.training.progress import Progress
-from smidgen.training.schedule import BudgetClock, learning_rate_multiplier
+from smidgen.training.schedule import BudgetClock, dropout_rate, learning_rate_multiplier
+from smidgen.training.sharded import whole
 from smidgen.training.state import RunState
 from smidgen.training.watch import LossWatch
 
@@ -40,39 +43,43 @@ def fit(
     """
     outside = outside or Outside()
     model.compute_dtype = runtime.dtype
-    run = RunState(model, config, runtime.dtype)
+    loss_module = parallel.wrap(model, objective, config, runtime)
+    run = RunState(loss_module.model, config, runtime.dtype, whole_model=model)
     outside.resume(run)
     progress = run.progress
     clock = BudgetClock(config.budget, config.batch_tokens, progress.seconds)
-    compiled, reason = parallel.decide_compile(config.compile, clock.seconds_expected(), runtime)
+    compiled, reason = parallel.decide_compile(config.compile, clock.seconds_expected(), runtime, run.is_sharded)
     outside.note(progress, reason)
-    loss_of = parallel.apply(model, objective, runtime, compiled)
+    loss_of = parallel.apply(loss_module, config, runtime, compiled)
     progress.compiled = compiled
     watch, log = LossWatch(config.spike_factor), StepLog(outside, config, runtime)
     batches = batches_from(progress.data_step)
-    model.train()
+    run.model.train()
     ended = "budget"
     while not _decide(runtime, progress.ended == "budget" or clock.is_over(progress.step, log.step_seconds)):
         if _decide(runtime, outside.should_stop()):
             ended = "interrupted"
             break
         before = _agree(runtime, clock.share(progress.step))
+        _switch_loops(run, config, before, watch)
         micro = next(batches)
         multiplier = learning_rate_multiplier(before, config.schedule)
-        loss, norm = _step(run, loss_of, [batch.to(runtime.device) for batch in micro], config, multiplier)
+        set_dropout(run.model, dropout_rate(before, config.dropout))
+        means, norm = _step(run, loss_of, [batch.to(runtime.device) for batch in micro], config, multiplier)
         progress.step += 1
         progress.data_step += 1
         progress.symbols += config.batch_tokens
         progress.seconds = clock.seconds
         progress.share = _agree(runtime, clock.share(progress.step))
-        watch.see(log.add(progress, micro, loss, norm, multiplier))
-        has_work = outside.has_work(run, before)
+        watch.see(log.add(progress, micro, means, norm, multiplier))
+        saves = _decide(runtime, outside.save_is_due(progress.step))
+        has_work = saves or outside.hooks_are_due(run, before)
         if has_work:  # nothing is saved that was not seen
             watch.see(log.flush(progress))
         if _went_back(run, outside, watch, runtime):
             batches = batches_from(progress.data_step)
         elif has_work:
-            outside.work(run, before, watch.is_calm)
+            outside.work(run, before, saves and watch.is_calm)
             log.restart()
     watch.see(log.flush(progress))
     if not _went_back(run, outside, watch, runtime) and not watch.is_calm:
@@ -81,8 +88,19 @@ def fit(
     outside.save(run)
     if run.average is not None and ended == "budget":
         run.average.swap()
+    run.gather()
+    switch_loops(run.model, on=True)
     model.eval()
     return progress
+
+
+def _switch_loops(run: RunState, config: TrainConfig, share: float, watch: LossWatch) -> None:
+    """Let repeated blocks repeat from the share of the budget the run wants it, and not before."""
+    on = config.loop_from is None or share >= config.loop_from
+    if on != run.looped:
+        switch_loops(run.model, on)
+        run.looped = on
+        watch.restart()  # deeper from one step to the next: the loss may jump
 
 
 def _went_back(run: RunState, outside: Outside, watch: LossWatch, runtime: Runtime) -> bool:
@@ -99,17 +117,18 @@ def _went_back(run: RunState, outside: Outside, watch: LossWatch, runtime: Runti
 
 def _step(
     run: RunState, loss_of: parallel.ParallelLoss, micro: Sequence[Batch], config: TrainConfig, multiplier: float
-) -> tuple[Tensor, Tensor]:
-    """Move the weights once; return the mean loss per supervised symbol and the gradient norm."""
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Move the weights once; return means per supervised symbol (loss, nll, metrics) and the gradient norm."""
     weight = loss_of.sum(torch.stack([batch.weights.sum() for batch in micro]).sum())
     run.optimizer.zero_grad()
-    total = torch.zeros((), device=weight.device)
+    totals: dict[str, Tensor] = {}
     for index, batch in enumerate(micro):
         with loss_of.accumulate(last=index == len(micro) - 1):
             out = loss_of(batch)
             # DDP averages gradients over ranks; the sum is what one process would have.
             (out.loss * (loss_of.world * run.scaler.scale) / weight).backward()
-        total += out.loss.detach()
+        for name, value in {"loss": out.loss, "nll": out.nll, **out.metrics}.items():
+            totals[name] = totals.get(name, 0.0) + value.detach()
     gradients = [p.grad for p in run.model.parameters() if p.grad is not None]
     finite = run.scaler.unscale(gradients)
     limit = config.clip_norm if config.clip_norm is not None else float("inf")
@@ -118,7 +137,8 @@ def _step(
         run.optimizer.step(multiplier)
         if run.average is not None:
             run.average.update(run.progress.step + 1)
-    return loss_of.sum(total) / weight, norm
+    means = loss_of.sum(torch.stack(list(totals.values()))) / weight
+    return dict(zip(totals, means, strict=True)), whole(norm)
 
 
 def _agree(runtime: Runtime, share: float) -> float:

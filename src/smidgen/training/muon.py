@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from smidgen.training.config import MuonConfig
+from smidgen.training.sharded import part_like, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Quintic whose slope at 0 is greatest while singular values stay within [0.7, 1.2]. Source: Jordan et al. 2024."""
@@ -55,10 +56,11 @@ class Muon:
             weights = [self._weights[name] for name in moved]
             momenta = [self.momentum[name] for name in moved]
             torch._foreach_lerp_(momenta, grads, 1 - config.momentum)
-            # Nesterov: look ahead along the new momentum.
-            ahead = torch.stack(torch._foreach_lerp(grads, momenta, config.momentum))
+            # Nesterov: look ahead along the new momentum. A matrix in parts is orthogonalised whole, on every rank.
+            ahead = torch.stack([whole(matrix) for matrix in torch._foreach_lerp(grads, momenta, config.momentum)])
             update = orthogonalize(ahead, config.newton_schulz_steps, self._dtype).float()
+            updates = [part_like(matrix, weight) for matrix, weight in zip(update.unbind(), weights, strict=True)]
             # An orthogonal matrix taller than wide moves its outputs less; the square root restores their size.
             scale = rate * max(1.0, shape[0] / shape[1]) ** 0.5
             torch._foreach_mul_(weights, 1 - rate * config.weight_decay)
-            torch._foreach_add_(weights, list(update.unbind()), alpha=-scale)
+            torch._foreach_add_(weights, updates, alpha=-scale)

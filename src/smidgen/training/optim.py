@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from smidgen.errors import TrainingError
 from smidgen.training.config import AdamWConfig, MuonConfig, OptimizerConfig
 from smidgen.training.muon import Muon
+from smidgen.training.sharded import part_like
 
 
 class Optimizer:
@@ -51,13 +52,15 @@ class Optimizer:
         for key, value in tensors.items():
             kind, _, name = key.partition(".")
             if kind == "muon" and self._muon is not None:
-                self._muon.momentum[name].copy_(value)
+                momentum = self._muon.momentum[name]
+                momentum.copy_(part_like(value, momentum))
             elif kind == "adamw":
                 name, _, entry = name.rpartition(".")
                 weight = by_name[name]
-                # The step counter stays where AdamW keeps it; moments live beside their weight.
+                # The step counter is whole and stays where AdamW keeps it; moments live beside their weight.
                 device = value.device if entry == "step" and weight.device.type == "cpu" else weight.device
-                self._adamw.state[weight][entry] = value.clone().to(device)
+                value = value.clone().to(device)
+                self._adamw.state[weight][entry] = value if entry == "step" else part_like(value, weight)
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig, dtype: torch.dtype) -> Optimizer:

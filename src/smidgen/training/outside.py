@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from smidgen.data.batch import Batch
@@ -61,25 +62,25 @@ class Outside:
         if self.log and self.is_first:
             self.log({"kind": "note", "step": progress.step, "text": text})
 
-    def has_work(self, run: RunState, share_before: float) -> bool:
-        """Whether a hook or a save is due after this step."""
-        return self._save_is_due(run.progress.step) or any(
-            hook.is_due(share_before, run.progress.share) for hook in self.hooks
-        )
+    def hooks_are_due(self, run: RunState, share_before: float) -> bool:
+        """Whether a hook is due after this step."""
+        return any(hook.is_due(share_before, run.progress.share) for hook in self.hooks)
 
-    def work(self, run: RunState, share_before: float, is_calm: bool = True) -> None:
-        """Run the hooks that are due, on the weights that would be shipped, and save if it is time and all is calm."""
+    def work(self, run: RunState, share_before: float, saves: bool = False) -> None:
+        """Run the hooks that are due, on the weights that would be shipped, and save if that is wanted."""
         due = [hook for hook in self.hooks if hook.is_due(share_before, run.progress.share)]
-        if due and self.is_first:
-            run.model.eval()
+        if due and (self.is_first or run.is_sharded):
             with run.average.in_place() if run.average else nullcontext():
-                for hook in due:
+                run.gather()
+                run.whole_model.eval()
+                for hook in due if self.is_first else ():
                     hook.run(run.progress)
             run.model.train()
-        if is_calm and self._save_is_due(run.progress.step):
+        if saves:
             self.save(run)
 
-    def _save_is_due(self, step: int) -> bool:
+    def save_is_due(self, step: int) -> bool:
+        """Whether it is time to save, by this rank's clock or by the count of steps."""
         late = time.monotonic() - self._saved_at >= self.checkpoint_seconds
         return late or (self.checkpoint_steps is not None and step % self.checkpoint_steps == 0)
 
@@ -87,8 +88,10 @@ class Outside:
         """Write the resume state, unless this very one is already written."""
         progress = run.progress
         now = (progress.step, progress.data_step, progress.ended)
-        if self.save_state and self.is_first and now != self._saved:
-            self.save_state(progress.step, run.tensors(), run.meta())
+        if now != self._saved and (self.is_first or run.is_sharded):
+            tensors = run.tensors(keep=self.is_first)
+            if self.save_state and self.is_first:
+                self.save_state(progress.step, tensors, run.meta())
             self._saved = now
         self._saved_at = time.monotonic()
 
@@ -113,7 +116,7 @@ class Outside:
 
 class _Pending(NamedTuple):
     record: dict[str, Any]
-    loss: Tensor
+    means: Mapping[str, Tensor]
     norm: Tensor
     supervised: float
     bytes_scored: int
@@ -138,9 +141,12 @@ class StepLog:
         self._flushed_at = time.monotonic()
 
     def add(
-        self, progress: Progress, micro: Sequence[Batch], loss: Tensor, norm: Tensor, multiplier: float
+        self, progress: Progress, micro: Sequence[Batch], means: Mapping[str, Tensor], norm: Tensor, multiplier: float
     ) -> list[tuple[int, float]]:
-        """Take one step; return (step, loss) of all steps whose values are known by now."""
+        """Take one step, with its means per supervised symbol of all ranks: loss, nll and metrics.
+
+        Returns (step, loss) of all steps whose values are known by now.
+        """
         record = {
             "kind": "train",
             "step": progress.step,
@@ -151,7 +157,7 @@ class StepLog:
         }
         supervised = sum(float(batch.weights.sum()) for batch in micro)
         scored = sum(batch.bytes_scored for batch in micro)
-        self._pending.append(_Pending(record, loss, norm, supervised, scored))
+        self._pending.append(_Pending(record, means, norm, supervised, scored))
         due = self._every_step or time.monotonic() - self._flushed_at >= self.FLUSH_SECONDS
         return self.flush(progress) if due else []
 
@@ -159,21 +165,22 @@ class StepLog:
         """Wait for the device, write the records of all pending steps and return their (step, loss)."""
         if not self._pending:
             return []
-        known = [(entry, float(entry.loss), float(entry.norm)) for entry in self._pending]
+        known = [(entry, _values(entry.means), float(entry.norm)) for entry in self._pending]
         now = time.monotonic()
         self.step_seconds = max(1e-6, (now - self._flushed_at) / len(known))
         self._flushed_at = now
         self._pending.clear()
-        for entry, loss, norm in known:
-            self._write(progress, entry, loss, norm)
-        return [(entry.record["step"], loss) for entry, loss, _ in known]
+        for entry, means, norm in known:
+            self._write(progress, entry, means, norm)
+        return [(entry.record["step"], means["loss"]) for entry, means, _ in known]
 
-    def _write(self, progress: Progress, entry: _Pending, loss: float, norm: float) -> None:
+    def _write(self, progress: Progress, entry: _Pending, means: dict[str, float], norm: float) -> None:
         outside, speed = self._outside, self._step_tokens / self.step_seconds
-        bits = loss * entry.supervised / entry.bytes_scored / math.log(2) if entry.bytes_scored else None
+        loss, nll = means["loss"], means["nll"]
+        bits = nll * entry.supervised / entry.bytes_scored / math.log(2) if entry.bytes_scored else None
         peak = outside.peak_flops
         record = entry.record | {
-            "loss": loss,
+            **({"loss": loss} if means.keys() == {"loss", "nll"} and nll == loss else means),
             "bits_per_byte": bits,
             "gradient_norm": norm,
             "tokens_per_second": round(speed, 1),
@@ -184,3 +191,8 @@ class StepLog:
             outside.log(record)
         for show in outside.on_record:
             show(record)
+
+
+def _values(means: Mapping[str, Tensor]) -> dict[str, float]:
+    """Wait for the device once."""
+    return dict(zip(means, torch.stack(list(means.values())).tolist(), strict=True))

@@ -1,7 +1,7 @@
 """How one step is computed: compiled or not, on one process or many. Applied between surgery and optimizer.
 
 The unit that is compiled and wrapped is the objective with its model, so that DDP sees one forward per micro-batch
-whatever the objective calls on the model. FSDP2 and tensor parallelism will enter here, and nowhere else.
+whatever the objective calls on the model. FSDP2 is in `sharded`; tensor parallelism will enter here, and nowhere else.
 """
 
 import shutil
@@ -18,7 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 from smidgen.data.batch import Batch
 from smidgen.models import Model
 from smidgen.runtime import Runtime
+from smidgen.training.config import TrainConfig
 from smidgen.training.objectives import LossSum, Objective
+from smidgen.training.sharded import copy_for_sharding, shard
 
 
 class LossModule(nn.Module):
@@ -31,10 +33,10 @@ class LossModule(nn.Module):
 
     def forward(
         self, ids: Tensor, targets: Tensor, weights: Tensor, extra: dict[str, Tensor]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the summed loss and the sums to log."""
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return the summed loss, its next-symbol part and the sums to log."""
         out = self._objective(self.model, Batch(ids, targets, weights, extra=extra))
-        return out.loss, dict(out.metrics)
+        return out.loss, (out.loss if out.nll is None else out.nll).detach(), dict(out.metrics)
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class ParallelLoss:
 
     def __call__(self, batch: Batch) -> LossSum:
         """Return the summed loss of one micro-batch of this rank."""
-        loss, metrics = self.module(batch.ids, batch.targets, batch.weights, dict(batch.extra))
-        return LossSum(loss, metrics)
+        loss, nll, metrics = self.module(batch.ids, batch.targets, batch.weights, dict(batch.extra))
+        return LossSum(loss, nll, metrics)
 
     def accumulate(self, last: bool) -> AbstractContextManager[None]:
         """Within this context gradients stay on the rank, except for the last micro-batch of a step."""
@@ -62,14 +64,24 @@ class ParallelLoss:
         return value
 
 
-def apply(model: Model, objective: Objective, runtime: Runtime, compiled: bool) -> ParallelLoss:
-    """Wrap objective and model for this runtime: compile, then DDP."""
-    loss: nn.Module = LossModule(model, objective)
+def wrap(model: Model, objective: Objective, config: TrainConfig, runtime: Runtime) -> LossModule:
+    """Join objective and model; with FSDP2 and company, a sharded copy of the model: what the optimizer is to move."""
+    if runtime.world == 1 or config.parallel != "fsdp":
+        return LossModule(model, objective)
+    loss = LossModule(copy_for_sharding(model, runtime), objective)
+    shard(loss, runtime)
+    return loss
+
+
+def apply(loss: LossModule, config: TrainConfig, runtime: Runtime, compiled: bool) -> ParallelLoss:
+    """Make the loss what this runtime runs: compile it, then DDP where it is not sharded."""
     # Fixed shapes: the planner gives every micro-batch the same rows and length, so one graph serves the run.
     module = cast(nn.Module, torch.compile(loss, dynamic=False)) if compiled else loss
-    if runtime.world > 1:
+    if runtime.world > 1 and config.parallel == "ddp":
         device_ids = [runtime.device.index] if runtime.device.type == "cuda" else None
-        module = DistributedDataParallel(module, device_ids=device_ids)
+        # While repeated blocks wait, what only a later depth has gets no gradient, which DDP must be told to look for.
+        waits = config.loop_from is not None
+        module = DistributedDataParallel(module, device_ids=device_ids, find_unused_parameters=waits)
     return ParallelLoss(module, runtime.world)
 
 
@@ -77,8 +89,10 @@ COMPILE_REPAYS_SECONDS = 90.0
 """Compiling a training step costs 15-40 s of CPU time and gives +39% (measured.md): not worth it in shorter runs."""
 
 
-def decide_compile(choice: str, seconds_expected: float, runtime: Runtime) -> tuple[bool, str]:
+def decide_compile(choice: str, seconds_expected: float, runtime: Runtime, sharded: bool = False) -> tuple[bool, str]:
     """Decide whether to compile, with the reason in words a person can use."""
+    if sharded:
+        return False, "torch.compile off: the weights are sharded and come and go within a step"
     if choice != "auto":
         return choice == "on", f"torch.compile {choice}: asked for"
     if runtime.device.type not in ("cpu", "cuda"):

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from smidgen.training.sharded import whole
+
 GROWTH_STEPS = 2000
 """Finite steps after which the scale doubles. Source: Micikevicius et al. 2017, arXiv 1710.03740."""
 
@@ -20,7 +22,7 @@ class GradientScaler:
         if not self.active:
             return True
         torch._foreach_mul_(gradients, 1 / self.scale)
-        largest = torch.stack(torch._foreach_norm(gradients, torch.inf)).max()
+        largest = whole(torch.stack(torch._foreach_norm(gradients, torch.inf)).max())
         if not torch.isfinite(largest):
             self.scale /= 2
             self.finite_steps = 0

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 
-from smidgen.training.config import Budget, ScheduleConfig, StepBudget, TimeBudget, TokenBudget
+from smidgen.training.config import Budget, DropoutConfig, ScheduleConfig, StepBudget, TimeBudget, TokenBudget
 
 
 def learning_rate_multiplier(share: float, schedule: ScheduleConfig) -> float:
@@ -22,6 +22,44 @@ def learning_rate_multiplier(share: float, schedule: ScheduleConfig) -> float:
         progress = (share - schedule.warmup) / (1 - schedule.warmup) if schedule.warmup < 1 else 1.0
         shape = 0.5 * (1 + math.cos(math.pi * progress)) if schedule.type == "cosine" else 1 - progress
     return schedule.floor + (1 - schedule.floor) * shape
+
+
+TRIANGLES = 3
+"""Times a triangular dropout rises and falls. Source: Super Tiny Language Models' dropout report, arXiv 2409.05423."""
+
+READINGS_WITHOUT_DROPOUT = 4
+"""Times data may be read before dropout pays (techniques.md, Repetition; arXiv 2305.16264)."""
+
+
+def dropout_rate(share: float, config: DropoutConfig) -> float:
+    """Return the dropout rate when `share` of the budget is used; an "auto" that nobody resolved is none."""
+    if config.rate == "auto":
+        return 0.0
+    until = config.until or (0.2 if config.schedule == "early_cut" else 1.0)
+    used = min(1.0, share / until)
+    shapes = {
+        "constant": 1.0,
+        "early_cut": float(used < 1),
+        "linear_up": used,
+        "linear_down": 1 - used,
+        "triangular": 1 - abs(1 - 2 * (used * TRIANGLES % 1)) if used < 1 else 0.0,
+    }
+    return config.rate * shapes[config.schedule]
+
+
+def resolve_dropout(config: DropoutConfig, readings: float | None) -> tuple[DropoutConfig, str | None]:
+    """Return the dropout of a run that reads its data so many times, and what to say if it was left to decide.
+
+    None means that nobody knows how many; then there is none.
+    """
+    if config.rate != "auto":
+        return config, None
+    if readings is None:
+        return config.model_copy(update={"rate": 0.0}), None
+    rate = 0.1 if readings > READINGS_WITHOUT_DROPOUT else 0.0
+    chosen = f"dropout {rate}" if rate else "no dropout"
+    told = f"{chosen}: the data is read about {readings:.1f} times; it pays above {READINGS_WITHOUT_DROPOUT}"
+    return config.model_copy(update={"rate": rate}), told
 
 
 class BudgetClock:

@@ -13,20 +13,46 @@ from smidgen.training.config import TrainConfig
 from smidgen.training.optim import build_optimizer
 from smidgen.training.precision import GradientScaler
 from smidgen.training.progress import Progress
+from smidgen.training.sharded import gather_into, part_like, whole
 
 
 class RunState:
     """Model, optimizer, average, loss scale, progress and random state of one run."""
 
-    def __init__(self, model: Model, config: TrainConfig, dtype: torch.dtype) -> None:
+    def __init__(self, model: Model, config: TrainConfig, dtype: torch.dtype, whole_model: Model | None = None) -> None:
+        """Take what is trained; where that is in parts, `whole_model` is what hooks see and what is shipped."""
         self.model = model
+        self.whole_model = whole_model or model
         self.optimizer = build_optimizer(model, config.optimizer, dtype)
         self.average = None if config.ema_decay is None else WeightAverage(model, config.ema_decay)
         self.scaler = GradientScaler(dtype)
-        self.progress = Progress(model)
+        self.progress = Progress(self.whole_model)
+        self.looped = True
+        """Whether repeated blocks repeat; follows from the share of the budget, so it is no part of what is saved."""
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors of the state under flat names; not copies."""
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each rank holds only a part: then looking at the whole is something all ranks do together."""
+        return self.whole_model is not self.model
+
+    def gather(self) -> None:
+        """Bring the whole model up to date, where it is another than the trained one."""
+        if self.is_sharded:
+            gather_into(self.whole_model, self.model)
+
+    def tensors(self, keep: bool = True) -> dict[str, Tensor]:
+        """Return all tensors of the state under flat names, not copies; those in parts gathered, to the CPU.
+
+        Ranks that only take part in the gathering do not `keep` what comes of it, and get nothing.
+        """
+        tensors = {}
+        for name, tensor in self._parts().items():
+            gathered = whole(tensor)
+            if keep:
+                tensors[name] = gathered.cpu() if self.is_sharded else gathered
+        return tensors
+
+    def _parts(self) -> dict[str, Tensor]:
         tensors = {f"model.{name}": weight.detach() for name, weight in self.model.named_parameters()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state_tensors().items()}
         if self.average is not None:
@@ -60,11 +86,12 @@ class RunState:
                 raise CheckpointError(
                     f"the resume state is of another model: {name} needs shape {tuple(weight.shape)}, found {found}."
                 )
-            weight.copy_(saved)
+            weight.copy_(part_like(saved, weight))
         self.optimizer.load_state_tensors(_below("optimizer.", tensors))
         if self.average is not None:
             for name, tensor in _below("average.", tensors).items():
-                self.average.tensors[name].copy_(tensor)
+                average = self.average.tensors[name]
+                average.copy_(part_like(tensor, average))
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random.cuda"])

@@ -38,5 +38,9 @@ class LossWatch:
         self._smoothed = None if math.isinf(self._best) else self._best
         self.spiked, self.is_calm = False, True
 
+    def restart(self) -> None:
+        """Forget the best too: from here on it is another model that is watched."""
+        self._smoothed, self._best = None, math.inf
+
     def _is_far_above(self, loss: float) -> bool:
         return loss > self._factor * self._best and loss > self._best + 0.5
