@@ -156,8 +156,8 @@ def _table(config: BaseModel, path: tuple[str, ...]) -> Iterator[str]:
         elif field.default is not None:
             raise ConfigError(f"{'.'.join((*path, name))}: None cannot be written in TOML; give it a number.")
     for name, table in tables.items():
-        yield from ("", f"[{'.'.join((*path, name))}]")
-        yield from _table(table, (*path, name))
+        lines = list(_table(table, (*path, name)))
+        yield from ("", f"[{'.'.join((*path, name))}]", *lines) if lines else ()
 
 
 def _value(value: Any) -> str:

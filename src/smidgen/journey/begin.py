@@ -26,7 +26,7 @@ from smidgen.planning.units import format_bytes
 from smidgen.recipe import Recipe, VillageData, format_recipe, load_recipe, recipe_from
 from smidgen.runs import RunDirectory, atomic_write
 from smidgen.runtime import Runtime, describe_hardware, hear_first, tell_others
-from smidgen.training.config import TimeBudget
+from smidgen.training.config import StepBudget, TimeBudget, TokenBudget
 
 _QUICK_SHARE = 0.02
 """Share of the training time spent on measuring held-out text on the way."""
@@ -161,6 +161,7 @@ def _facts(
         "asked": request.identity(),
         "training_seconds": training_seconds,
         "validation_bytes": request.shared.curve_bytes if request.shared else None,
+        "readings": _readings(recipe, machine, seconds, material),
         "validation_symbols": _quick_symbols(recipe, machine, seconds),
         "peak_flops": machine.matmul_flops if machine else None,
         "recipe": recipe.model_dump(mode="json"),
@@ -176,13 +177,31 @@ def _facts(
     }
 
 
+def _readings(recipe: Recipe, machine: MachineFacts | None, seconds: float | None, material: Material) -> float | None:
+    """Return about how many times the run will read its data, settled once; None if this machine's speed is unknown."""
+    train = recipe.train
+    if isinstance(train.budget, StepBudget):
+        symbols = train.budget.steps * train.batch_tokens
+    elif isinstance(train.budget, TokenBudget):
+        symbols = train.budget.tokens
+    elif machine is not None and seconds is not None:
+        symbols = seconds / _step_seconds(recipe, machine) * train.batch_tokens
+    else:
+        return None
+    return round(symbols / max(1, material.shards.train.symbols), 2)
+
+
+def _step_seconds(recipe: Recipe, machine: MachineFacts) -> float:
+    train = recipe.train
+    rows = min(16, train.batch_tokens // train.seq_len)
+    return seconds_per_step(recipe.model, machine, train.batch_tokens, train.seq_len, rows, compiled=False)
+
+
 def _quick_symbols(recipe: Recipe, machine: MachineFacts | None, seconds: float | None) -> int:
     """Return how many held-out symbols are scored each time on the way; settled once: one curve, one measure."""
     least, most = _QUICK_SYMBOLS
     if machine is None or seconds is None:
         return 4 * least
     train = recipe.train
-    rows = min(16, train.batch_tokens // train.seq_len)
-    step = seconds_per_step(recipe.model, machine, train.batch_tokens, train.seq_len, rows, compiled=False)
-    forward = 3 * train.batch_tokens / step  # a backward costs two forwards
+    forward = 3 * train.batch_tokens / _step_seconds(recipe, machine)  # a backward costs two forwards
     return round(min(max(_QUICK_SHARE * seconds / train.evaluations * forward, least), most))

@@ -18,14 +18,16 @@ from smidgen.journey.screen import Screen
 from smidgen.journey.stopping import stop_quietly
 from smidgen.journey.tensorboard import open_tensorboard
 from smidgen.journey.watching import hooks
+from smidgen.models import Model
 from smidgen.runs import MetricsLog, RunDirectory
 from smidgen.runtime import Runtime, choose_dtype, close_runtime, open_runtime
 from smidgen.training import Outside, Progress, fit
-from smidgen.training.config import TimeBudget
+from smidgen.training.config import TimeBudget, TrainConfig
 from smidgen.training.interrupts import stop_on_signals
-from smidgen.training.objectives.next_token import next_token
+from smidgen.training.objectives.build import BuiltObjective, build_objective
 from smidgen.training.outside import Saved
 from smidgen.training.preflight import check_before_training, describe
+from smidgen.training.schedule import resolve_dropout
 
 
 def train(request: Request, screen: Screen, clock: Clock) -> RunDirectory | None:
@@ -72,6 +74,13 @@ def _learn_and_finish(begun: Begun, runtime: Runtime, screen: Screen, clock: Clo
         finish(begun, progress, runtime, screen, clock)
 
 
+def _settle(begun: Begun, config: TrainConfig, model: Model) -> tuple[BuiltObjective, TrainConfig, list[str]]:
+    """Make the objective, decide the dropout that was left open, and return them with what to say of it."""
+    objective, notes = build_objective(config.objective, model, begun.material.tokenizer, begun.recipe.seed)
+    dropout, note = resolve_dropout(config.dropout, begun.resolved.get("readings"))
+    return objective, config.model_copy(update={"dropout": dropout}), notes + ([note] if note else [])
+
+
 def _learn(begun: Begun, runtime: Runtime, screen: Screen) -> Progress:
     """Train what was begun until its budget is used or someone asks to stop."""
     recipe, material, run = begun.recipe, begun.material, begun.run
@@ -84,11 +93,12 @@ def _learn(begun: Begun, runtime: Runtime, screen: Screen) -> Progress:
     stream = PackedStream(
         material.shards.train, material.tokenizer, lay_out(config, runtime), recipe.seed, config.answer_weight
     )
+    objective, config, notes = _settle(begun, config, model)
     saved = [load_training_state(run.checkpoints)]
     state = saved[0]
     if state is None and runtime.is_first:
-        seen = check_before_training(model, stream.batch(0), next_token, material.tokenizer, runtime)
-        for line in describe(seen):
+        seen = check_before_training(model, stream.batch(0), objective, material.tokenizer, runtime)
+        for line in (*describe(seen), *notes):
             screen.say(line)
     elif state is not None and state.note:
         screen.say(state.note)
@@ -125,6 +135,7 @@ def _learn(begun: Begun, runtime: Runtime, screen: Screen) -> Progress:
             is_first=runtime.is_first,
         )
         try:
-            return fit(model, functools.partial(stream.batches_from, prefetch=2), next_token, config, runtime, outside)
+            batches_from = objective.over(functools.partial(stream.batches_from, prefetch=2), runtime.rank)
+            return fit(model, batches_from, objective, config, runtime, outside)
         finally:
             screen.end_progress()

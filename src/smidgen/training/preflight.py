@@ -84,10 +84,10 @@ def _overfit(model: Model, corner: Batch, objective: Objective, runtime: Runtime
     supervised = float(corner.weights.sum()) or 1.0
     losses = []
     for _ in range(STEPS):
-        loss = objective(trial, corner).loss / supervised
-        losses.append(float(loss.detach()))
+        out = objective(trial, corner)
+        losses.append(float((out.loss if out.nll is None else out.nll).detach()) / supervised)
         optimizer.zero_grad()
-        loss.backward()
+        (out.loss / supervised).backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
     return losses[0], losses[-1]
