@@ -150,7 +150,7 @@ def wait_until_training(directory: StudyDirectory, finished: int) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_study_leaves_nobody_at_work_and_goes_on(tmp_path: Path, number: signal.Signals):
-    path = write(tmp_path, HEAD.replace("1536", str(512 * 1500)), PLAIN)
+    path = write(tmp_path, HEAD.replace("1536", str(512 * 400)), PLAIN)
     directory = StudyDirectory(tmp_path / "runs" / "trial")
     process = start(path, tmp_path)
     wait_until_training(directory, finished=1)

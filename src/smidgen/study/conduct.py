@@ -10,11 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import IO, Any
+from typing import IO
 
 from smidgen.journey.screen import Screen
 from smidgen.planning.units import format_time
@@ -205,13 +205,14 @@ def _stop(running: Sequence[_Work]) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Within this context SIGTERM interrupts as Ctrl-C does."""
+    """Within this context SIGTERM and Ctrl-C both interrupt, also where a shell had Ctrl-C ignored."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before: Callable[[int, FrameType | None], Any] | int | None = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
