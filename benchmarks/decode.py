@@ -1,8 +1,9 @@
 """Decoding beside `transformers` generate: tokens/s and time to the first token, greedy, prompt 64, 128 new symbols.
 
-Every contestant has its own process and identical weights; the parent asks them in turn (A B A B ...), so that what
-else the machine does falls on all alike. Both sides are whole calls, from prompt ids to the list of new ids:
-`Engine.generate` and `model.generate`. Bars: 1.5x at batch 1, 1.0x at batch 16, against the peer's best of fp32, bf16.
+Every contestant has its own process and the same weights: a catalogued name's are the pulled model's, another shape's
+are random. The parent asks them in turn (A B A B ...), so that what else the machine does falls on all alike. Both
+sides are whole calls, from prompt ids to the list of new ids: `Engine.generate` and `model.generate`. Bars: 1.5x at
+batch 1, 1.0x at batch 16, against the peer's best of fp32, bf16.
 
     python -m benchmarks.decode [--quick] [--threads N] [--models 10m,smollm2-135m] [--batches 1,16]
 """
@@ -19,9 +20,14 @@ from statistics import median
 import torch
 
 from benchmarks.shapes import SHAPES
+from smidgen.checkpoint import load_model
+from smidgen.checkpoint.cache import CATALOGUE, pull
+from smidgen.data.village import tell
 from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
 from smidgen.models import build_model
+from smidgen.models.llama import Llama, LlamaConfig
 from smidgen.runtime import choose_dtype, describe_hardware, keep_large_blocks
+from smidgen.tokenizers.loading import load_tokenizer
 
 SEED = 0
 PROMPT = 64
@@ -32,12 +38,22 @@ Generate = Callable[[list[list[int]], int], list[list[int]]]
 
 
 def prompts(name: str, rows: int) -> list[list[int]]:
-    generator = torch.Generator().manual_seed(SEED + rows)
-    return torch.randint(SHAPES[name].vocab_size, (rows, PROMPT), generator=generator).tolist()
+    """Return prompts of a real model from real text, of a random one from random ids."""
+    if name not in CATALOGUE:
+        generator = torch.Generator().manual_seed(SEED + rows)
+        return torch.randint(SHAPES[name].vocab_size, (rows, PROMPT), generator=generator).tolist()
+    tokenizer = load_tokenizer(pull(name))
+    ids = [i for at in range(8 * rows) for i in tokenizer.encode(tell(SEED, "test", at, detail=0.4).text)]
+    return [ids[row * PROMPT : (row + 1) * PROMPT] for row in range(rows)]
+
+
+def weights(name: str) -> Llama:
+    """Return the pulled model of a catalogued name, a random one of any other shape."""
+    return load_model(name, dtype=torch.float32).model if name in CATALOGUE else build_model(SHAPES[name], SEED)
 
 
 def open_ours(name: str, dtype: torch.dtype) -> Generate:
-    model = prepare_for_decoding(build_model(SHAPES[name], SEED), dtype)
+    model = prepare_for_decoding(weights(name), dtype)
 
     def generate(ids: list[list[int]], n_new: int) -> list[list[int]]:
         # A fresh engine each time: nothing of an earlier call is used again.
@@ -51,34 +67,42 @@ def open_peer(name: str, dtype: torch.dtype) -> Generate:
     import transformers
 
     transformers.logging.set_verbosity_error()
-    config = SHAPES[name]
-    stack = config.stack
-    peer = transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(
-            vocab_size=config.vocab_size,
-            hidden_size=stack.d_model,
-            num_hidden_layers=len(stack.layers),
-            num_attention_heads=stack.attention.n_heads,
-            num_key_value_heads=stack.attention.kv_heads,
-            intermediate_size=stack.mlp.d_ff,
-            rms_norm_eps=stack.norm_eps,
-            max_position_embeddings=config.max_seq_len,
-            rope_parameters={"rope_type": "default", "rope_theta": stack.attention.rope_theta},
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=None,
-            pad_token_id=0,
-        )
-    )
-    peer.load_state_dict(build_model(config, SEED).state_dict(), strict=False)
+    if name in CATALOGUE:
+        peer = transformers.AutoModelForCausalLM.from_pretrained(pull(name))
+    else:
+        peer = transformers.LlamaForCausalLM(llama_config(SHAPES[name]))
+        peer.load_state_dict(weights(name).state_dict(), strict=False)
     peer = peer.to(dtype).eval()
+    # Every side generates all that is asked: no stop symbol, and none of the model's own sampling settings.
+    peer.generation_config = transformers.GenerationConfig(do_sample=False, pad_token_id=0)
 
     def generate(ids: list[list[int]], n_new: int) -> list[list[int]]:
         batch = torch.tensor(ids)
-        out = peer.generate(batch, attention_mask=torch.ones_like(batch), max_new_tokens=n_new, do_sample=False)
+        out = peer.generate(batch, attention_mask=torch.ones_like(batch), max_new_tokens=n_new)
         return out[:, PROMPT:].tolist()
 
     return generate
+
+
+def llama_config(config: LlamaConfig):
+    import transformers
+
+    stack = config.stack
+    return transformers.LlamaConfig(
+        vocab_size=config.vocab_size,
+        hidden_size=stack.d_model,
+        num_hidden_layers=len(stack.layers),
+        num_attention_heads=stack.attention.n_heads,
+        num_key_value_heads=stack.attention.kv_heads,
+        intermediate_size=stack.mlp.d_ff,
+        rms_norm_eps=stack.norm_eps,
+        max_position_embeddings=config.max_seq_len,
+        rope_parameters={"rope_type": "default", "rope_theta": stack.attention.rope_theta},
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
 
 
 def work(contestant: str, name: str) -> None:
