@@ -137,6 +137,23 @@ def test_a_run_that_was_started_otherwise(smidgen: Smidgen, tmp_path: Path):
     refused(smidgen("train", tmp_path / "runs/smoke", "--seed", "7"), "seed")
 
 
+@pytest.mark.parametrize("dial", [("--time", "1m"), ("--steps", "9")])
+@pytest.mark.parametrize("override", ["train.budget.type=steps", "train.budget.seconds=5", "train.budget={}"])
+def test_two_budgets(smidgen: Smidgen, tmp_path: Path, dial: tuple[str, str], override: str):
+    refused(smidgen("train", SMOKE, *dial, override), f"{' '.join(dial)} and {override} are two budgets")
+    refused(smidgen("train", *dial, override), "two budgets")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_shape_where_none_can_be_chosen(smidgen: Smidgen, tmp_path: Path):
+    texts = make_stories(tmp_path / "stories.jsonl")
+    refused(smidgen("train", SMOKE, "--style", "llama"), "--style llama cannot change a recipe")
+    refused(smidgen("train", "tinyllama-1.1b", texts), f"train {texts} --size tinyllama-1.1b")
+    refused(smidgen("train", "tinyllama-1.1b"), "is a shape, not a model")
+    refused(smidgen("train", texts, "--size", "tinylama-1.1b"), "Did you mean tinyllama-1.1b?")
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.fixture
 def unfinished(smidgen: Smidgen, tmp_path: Path) -> Path:
     """A run whose process died after its last checkpoint."""

@@ -60,6 +60,30 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_same_weights(
     assert steps == list(range(1, 8))
 
 
+def test_a_run_goes_on_without_saying_its_dials_again(
+    smidgen: Smidgen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recipe = REPOSITORY / "recipes/smoke.toml"
+
+    def interrupt(screen: Screen, record: dict) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Screen, "show_progress", interrupt)
+        begun = smidgen("train", recipe, "--time", "30s", "--seed", "3", "train.batch_tokens=256")
+        assert "Go on with the same command" in begun.out
+        assert "resumed at step 1," in smidgen("train", recipe).out
+        assert "resumed at step 2," in smidgen("train", recipe, "--time", "30s").out
+        assert "resumed at step 3," in smidgen("train", tmp_path / "runs/smoke", "--seed", "3").out
+        for other in (("--time", "40s"), ("--steps", "9"), ("train.batch_tokens=512",), ("--seed", "4")):
+            for source in (recipe, tmp_path / "runs/smoke"):
+                refused = smidgen("train", source, *other)
+                assert refused.code == 2
+                assert "Go on as it began with: smidgen train " in refused.err
+    resolved = json.loads((tmp_path / "runs/smoke/resolved.json").read_text())
+    assert 20 < resolved["training_seconds"] < 28
+
+
 def test_a_folder_of_text_becomes_a_model_by_the_dials(
     smidgen: Smidgen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -97,8 +121,34 @@ def test_what_a_plan_says_can_be_written_and_trained(smidgen: Smidgen, tmp_path:
     costs = StepCosts(per_flop=8e-13, per_attention_flop=2e-12, per_value=5e-11, per_block=5e-4)
     facts = MachineFacts("test", "cpu", "fp32", 1, 8 << 30, 2.6e12, 2.4e10, costs)
     monkeypatch.setattr("smidgen.planning.measure.measure_machine", lambda runtime: facts)
+    monkeypatch.setattr("smidgen.journey.begin.measure_machine", lambda runtime: facts)
     planned = smidgen("plan", "--size", "300k", "--time", "1m", "--recipe", "mine.toml")
     assert planned.code == 0, planned.err
     assert "model.vocab_size" in planned.out
     assert not (tmp_path / "runs").exists()
     assert "mine.toml: 308,070 parameters" in smidgen("inspect", "mine.toml").out
+    plain = smidgen("plan", "--size", "300k", "--time", "1m", "--style", "llama", "--recipe", "plain.toml")
+    assert plain.code == 0, plain.err
+    assert "exports everywhere" in plain.out
+    assert "swiglu" in smidgen("inspect", "plain.toml").out
+    trained = smidgen("train", "--size", "300k", "--style", "llama", "--steps", "1", "data.text_bytes=200000")
+    assert trained.code == 0, trained.err
+    config = json.loads((tmp_path / "runs/village/model/config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"]
+
+
+def test_a_preset_can_be_inspected_planned_and_trained(
+    smidgen: Smidgen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    costs = StepCosts(per_flop=4e-15, per_attention_flop=8e-15, per_value=1e-12, per_block=5e-4)
+    facts = MachineFacts("test", "cuda", "bf16", 16, 70 << 30, 6e14, 2e12, costs, True)
+    monkeypatch.setattr("smidgen.planning.measure.measure_machine", lambda runtime: facts)
+    assert "tinyllama-1.1b: 1,100,048,384 parameters" in smidgen("inspect", "tinyllama-1.1b").out
+    for name, parameters in (("tinyllama-1.1b", "1,100,048,384"), ("smollm2-135m", "134,515,008")):
+        planned = smidgen("plan", "--size", name, "--time", "10h", "--recipe", "preset.toml")
+        assert planned.code == 0, planned.err
+        assert f"those of the preset {name}" in planned.out
+        assert f"preset.toml: {parameters} parameters" in smidgen("inspect", "preset.toml").out
+    refused = smidgen("plan", "--size", "tinyllama-1.1b", "--style", "best", "--time", "10h")
+    assert refused.code == 2
+    assert "Leave out --style best" in refused.err

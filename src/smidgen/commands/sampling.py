@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from smidgen.commands.grouping import gather
+
 OPTIONS: dict[str, tuple[type, str]] = {
     "temperature": (float, "0 takes the likeliest symbol, 1 samples as learned, more is wilder"),
     "top-k": (int, "Choose among the K likeliest symbols"),
@@ -25,17 +27,11 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
         multiple=True,
         metavar="TEXT",
         expose_value=False,
-        callback=_gather,
+        callback=gather,
         help="End where this text appears",
     )
     command = stop(command)
     for name, (kind, help_text) in reversed(OPTIONS.items()):
-        option = click.option(f"--{name}", type=kind, expose_value=False, callback=_gather, help=help_text)
+        option = click.option(f"--{name}", type=kind, expose_value=False, callback=gather, help=help_text)
         command = option(command)
     return click.pass_obj(command)
-
-
-def _gather(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    gathered = context.ensure_object(dict)
-    if value not in (None, ()):
-        gathered[parameter.name] = list(value) if isinstance(value, tuple) else value

@@ -2,28 +2,21 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
+
+from smidgen.commands.dials import dial_options
 
 
 @click.command()
 @click.argument("arguments", nargs=-1, metavar="[TEXT | RECIPE.toml | RUN | MODEL TEXT] [KEY=VALUE]...")
-@click.option("--size", help="Parameters (300k, 10M) or bytes of the shipped file (8MB); default: what suits the time.")
-@click.option("--time", "duration", metavar="TIME", help="Of the whole command: 90s, 10m, 1h30m. Default: 10m.")
+@dial_options
 @click.option("--steps", type=click.IntRange(min=1), help="Optimizer steps, instead of a time.")
-@click.option("--seed", type=click.IntRange(min=0), help="Decides every random draw. Default: 0.")
-@click.option("--name", help="Name of the run. Default: after what it reads.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), help="Where run directories are.")
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps. Default: the fastest one here.")
 def command(
-    arguments: tuple[str, ...],
-    size: str | None,
-    duration: str | None,
-    steps: int | None,
-    seed: int | None,
-    name: str | None,
-    out: Path,
-    device: str | None,
+    dials: dict[str, Any], arguments: tuple[str, ...], steps: int | None, out: Path, device: str | None
 ) -> None:
     """Train a model on a file or folder of text; without one, on the embedded village.
 
@@ -39,6 +32,5 @@ def command(
         from smidgen.journey.screen import Screen
         from smidgen.journey.train import train
 
-        dials = {"size": size, "time": duration, "steps": steps, "seed": seed, "name": name}
-        request = read_request(arguments, dials, out, device)
+        request = read_request(arguments, {**dials, "steps": steps}, out, device)
         train(request, Screen(), Clock(request.total_seconds, started))

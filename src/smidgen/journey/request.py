@@ -1,7 +1,7 @@
 """From what a person typed to a recipe and a run directory: a plan, a recipe file, or a run to go on with."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from smidgen.checkpoint import LoadedModel, load_model
+from smidgen.checkpoint import CATALOGUE, LoadedModel, load_model
 from smidgen.config import apply_overrides
 from smidgen.data.village.corpus import documents as tell_documents
 from smidgen.errors import ConfigError, DataError, RunError
@@ -17,11 +17,13 @@ from smidgen.journey.material import Shared, open_source
 from smidgen.planning.corpus import CorpusFacts, survey_texts
 from smidgen.planning.dials import Plan, PlanRequest, plan
 from smidgen.planning.machine import MachineFacts
-from smidgen.planning.units import parse_size, parse_time
+from smidgen.planning.presets import PRESETS, read_size
+from smidgen.planning.units import parse_time
 from smidgen.recipe import Recipe, VillageData, differing_keys, load_recipe, recipe_from
 from smidgen.runs import RunDirectory
 
 VILLAGE = "village"
+_DIALS = ("size", "time", "style", "steps", "seed")
 _SURVEYED_DOCUMENTS = 400
 
 
@@ -37,6 +39,8 @@ class Request:
     """`--size`."""
     time: str | None = None
     """`--time`: of the whole command."""
+    style: str | None = None
+    """`--style`."""
     steps: int | None = None
     """`--steps`: a budget in optimizer steps instead."""
     seed: int | None = None
@@ -59,7 +63,7 @@ class Request:
         """Return what makes two requests ask for the same run, as plain values."""
         sources = [str(Path(source).resolve()) if Path(source).exists() else source for source in self.sources]
         asked = {"sources": sources, "overrides": sorted(self.overrides)}
-        asked |= {"size": self.size, "time": self.time, "steps": self.steps, "seed": self.seed}
+        asked |= {dial: getattr(self, dial) for dial in _DIALS}
         own = self.recipe_file
         return asked | {"recipe": None if own is None else _own_recipe(self, own).model_dump(mode="json")}
 
@@ -96,6 +100,10 @@ def read_request(
     request = Request(sources, overrides, out=out, device=device, **dials)
     if request.time is not None and request.steps is not None:
         raise ConfigError(f"--time {request.time} and --steps {request.steps} are two budgets. Give one.")
+    dial = f"--time {request.time}" if request.time is not None else f"--steps {request.steps}"
+    budgets = [override for override in overrides if re.match(r"train\.budget\b", override)]
+    if budgets and (request.time, request.steps) != (None, None):
+        raise ConfigError(f"{dial} and {budgets[0]} are two budgets. Give one.")
     return request
 
 
@@ -150,7 +158,7 @@ def survey(request: Request) -> tuple[dict[str, Any], CorpusFacts]:
 
 def make_plan(request: Request, measure: Callable[[], MachineFacts]) -> tuple[Plan, Recipe]:
     """Turn the dials and a text into a plan and its recipe, overrides included."""
-    size = None if request.size is None else parse_size(request.size)
+    size = None if request.size is None else read_size(request.size)
     table, corpus = survey(request)
     made = plan(
         PlanRequest(
@@ -158,6 +166,7 @@ def make_plan(request: Request, measure: Callable[[], MachineFacts]) -> tuple[Pl
             measure(),
             size,
             request.total_seconds,
+            request.style,
             name=_name_of(request),
             seed=request.seed or 0,
             data=table,
@@ -170,9 +179,9 @@ def make_plan(request: Request, measure: Callable[[], MachineFacts]) -> tuple[Pl
 
 def _continue(request: Request) -> Settled:
     """Settle on more training of a model that exists: its shape and tokenizer, small steps, AdamW."""
-    if request.size is not None:
-        raise ConfigError(f"--size {request.size} cannot change a model that exists. Leave it out.")
+    _refuse_shape(request, "a model that exists. Leave it out.")
     model = request.sources[0]
+    _refuse_preset(model, request.sources[1], known=CATALOGUE)
     start = load_model(model, dtype=torch.float32)
     table, _ = survey(request)
     config = start.model.config
@@ -199,10 +208,7 @@ def _continue(request: Request) -> Settled:
 
 
 def _own_recipe(request: Request, path: Path) -> Recipe:
-    if request.size is not None:
-        raise ConfigError(
-            f"--size {request.size} cannot change a recipe. Edit [model] in {path}, or give a text instead."
-        )
+    _refuse_shape(request, f"a recipe. Edit [model] in {path}, or give a text instead.")
     overrides = [*request.budget_overrides(), *request.overrides]
     if request.seed is not None:
         overrides.append(f"seed={request.seed}")
@@ -217,27 +223,38 @@ def _own_recipe(request: Request, path: Path) -> Recipe:
     return recipe.model_copy(update={"data": resolved})
 
 
+def _refuse_shape(request: Request, what: str) -> None:
+    for option, value in (("--size", request.size), ("--style", request.style)):
+        if value is not None:
+            raise ConfigError(f"{option} {value} cannot change {what}")
+
+
 def _same_recipe(run: RunDirectory, request: Request) -> Recipe:
     """Return the recipe of a run that goes on. Raises RunError naming what was asked for differently this time."""
     before: Mapping[str, Any] | None = run.read_resolved().get("asked")
     if before is None:
         raise RunError(f"{run.resolved}: is missing, so the run cannot go on. Start anew with another --name.")
-    now = request.identity()
-    if request.sources and Path(request.sources[0]).resolve() == run.path.resolve():
-        now["sources"] = before["sources"]
+    by_its_name = not request.sources or Path(request.sources[0]).resolve() == run.path.resolve()
+    now = _as_before(request, before, () if by_its_name else request.sources).identity()
     if now["recipe"] is not None:
         differing = differing_keys(before["recipe"] or {}, now["recipe"])
-    else:  # what is not said this time stays as it was
-        dials = ("sources", "overrides", "size", "time", "steps", "seed")
-        differing = [
-            f"{key} ({before[key]}, now {now[key]})" for key in dials if now[key] not in (before[key], None, [])
-        ]
+    else:
+        keys = ("overrides", *_DIALS) if by_its_name else ("sources", "overrides", *_DIALS)
+        differing = [f"{key} ({before.get(key)}, now {now[key]})" for key in keys if now[key] != before.get(key)]
     if differing:
         raise RunError(
             f"{run.path}: was started with another recipe; it differs in {', '.join(differing[:6])}. "
-            "Go on with the old options, or use another --name."
+            f"Go on as it began with: smidgen train {run.path}; or use another --name."
         )
     return load_recipe(run.recipe)
+
+
+def _as_before(request: Request, before: Mapping[str, Any], sources: tuple[str, ...]) -> Request:
+    """Return a request in which what is not said this time is as it was; a budget that is said replaces either kind."""
+    dials = {dial: before.get(dial) for dial in _DIALS if getattr(request, dial) is None}
+    if (request.time, request.steps) != (None, None):
+        dials |= {dial: None for dial in ("time", "steps") if dial in dials}
+    return replace(request, sources=sources, overrides=request.overrides or tuple(before["overrides"]), **dials)
 
 
 def _directory(request: Request, name: str) -> RunDirectory:
@@ -260,7 +277,13 @@ def _is_village(source: str) -> bool:
     return source == VILLAGE and not Path(source).exists()
 
 
+def _refuse_preset(source: str, text: str = "TEXT", known: Collection[str] = ()) -> None:
+    if source in PRESETS and source not in known and not Path(source).exists():
+        raise ConfigError(f"{source}: is a shape, not a model. Train one of that shape: train {text} --size {source}")
+
+
 def _refuse_model(source: str) -> None:
+    _refuse_preset(source)
     if (Path(source) / "config.json").is_file() or source.endswith((".gguf", ".safetensors")):
         raise DataError(f"{source}: is a model, not text. Name the text to train it on: smidgen train {source} TEXT")
 

@@ -18,6 +18,7 @@ from smidgen.planning.drafts import (
     largest_size,
     largest_within_bytes,
     least_seconds,
+    shape_named,
     shape_of,
 )
 from smidgen.planning.footprint import file_bytes
@@ -45,8 +46,8 @@ class PlanRequest:
     """How small; None: what the time and the text are best spent on."""
     time_seconds: float | None = None
     """How long; None: ten minutes, or as long as the size needs at least."""
-    style: str = "best"
-    """`best`, or `llama` for a model that exports everywhere."""
+    style: str | None = None
+    """`best`, or `llama` for a model that exports everywhere; None: `best`, or what the preset is."""
     name: str = "run"
     """What the run is called."""
     seed: int = 0
@@ -103,7 +104,12 @@ class Plan:
 
 def plan(request: PlanRequest) -> Plan:
     """Turn the dials into a recipe. Raises BudgetError naming the nearest budget that can work."""
-    place = Workplace(request.machine, request.corpus, request.style)
+    named = request.size is not None and request.size.preset is not None
+    if named and request.style == "best":
+        raise BudgetError(
+            f"--size {request.size} is plain Llama to the letter. Leave out --style best, or give a size."
+        )
+    place = Workplace(request.machine, request.corpus, request.style or ("llama" if named else "best"))
     chosen = _choose(request, place)
     later = _int8_shape(request, place)
     return Plan(
@@ -138,6 +144,8 @@ def _most_for(corpus: CorpusFacts, seconds: float) -> int:
 
 def _shape(size: Size, seconds: float, place: Workplace) -> LlamaConfig:
     """Find the shape a size asks for. Raises BudgetError outside what can be built."""
+    if size.preset is not None:
+        return shape_named(size.preset, place)
     if size.in_bytes:
         config = largest_within_bytes(size.amount, "bf16", place)
         if config is not None:

@@ -11,7 +11,7 @@ from smidgen.planning import rules
 from smidgen.planning.corpus import CorpusFacts
 from smidgen.planning.footprint import file_bytes, training_bytes
 from smidgen.planning.machine import MachineFacts, seconds_per_step
-from smidgen.planning.presets import LARGEST, SMALLEST, shape_for, vocabulary_for
+from smidgen.planning.presets import LARGEST, SMALLEST, preset, shape_for, vocabulary_for
 from smidgen.planning.scaling import expected_bits_per_byte
 
 BYTE_VOCABULARY = 264
@@ -83,6 +83,13 @@ def shape_of(parameters: int, place: Workplace, at_most: bool = False) -> LlamaC
     vocab_size = vocabulary_of(parameters, place.corpus)
     seq_len = rules.seq_len_for(parameters, place.machine.device)
     return shape_for(parameters, vocab_size, place.style, seq_len, at_most)
+
+
+def shape_named(name: str, place: Workplace) -> LlamaConfig:
+    """Return a preset with the context it is trained on here: beyond it, a model would claim what it never learned."""
+    config = preset(name)
+    seq_len = rules.seq_len_for(count_parameters(config).total, place.machine.device)
+    return config.model_copy(update={"max_seq_len": min(config.max_seq_len, seq_len)})
 
 
 def draft(config: LlamaConfig, seconds: float, place: Workplace) -> Draft:

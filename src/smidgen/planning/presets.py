@@ -4,17 +4,19 @@ Two styles: `llama` is HF's Llama to the letter and exports everywhere; `best` a
 size. A rule is a small pure function; the number that settled it stands beside it.
 """
 
+import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from math import log, log2
 
-from smidgen.errors import ConfigError
+from smidgen.errors import BudgetError, ConfigError
 from smidgen.models.attention import AttentionConfig
 from smidgen.models.layers import MLPConfig, ReLU2Config, SwiGLUConfig
 from smidgen.models.llama import LlamaConfig
 from smidgen.models.stack import StackConfig
 from smidgen.models.stats import count_parameters
+from smidgen.planning.units import Size, parse_size
 
 TOLERANCE = 0.03
 """A shape may miss the asked number of parameters by this share."""
@@ -49,6 +51,19 @@ def preset(name: str) -> LlamaConfig:
     if name not in PRESETS:
         raise ConfigError(f"preset {name!r} does not exist. Known: {', '.join(PRESETS)}.")
     return PRESETS[name]()
+
+
+def read_size(text: str) -> Size:
+    """Read what `--size` says: the name of a preset, or what `parse_size` reads. Raises BudgetError."""
+    if text in PRESETS:
+        return Size(count_parameters(preset(text)).total, preset=text)
+    try:
+        return parse_size(text)
+    except BudgetError as error:
+        near = difflib.get_close_matches(text.lower(), PRESETS, n=1)
+        raise BudgetError(
+            f"{error} " + (f"Did you mean {near[0]}?" if near else f"Presets: {', '.join(PRESETS)}.")
+        ) from None
 
 
 def vocabulary_for(parameters: int, corpus_bytes: int | None = None) -> int:

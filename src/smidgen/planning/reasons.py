@@ -38,7 +38,7 @@ def decide(
     """Write down every decision of a draft; `later` is what a byte budget will hold in int8."""
     return [
         *_budgets(chosen, size, time_seconds, later),
-        *_shape(chosen, place),
+        *(_shape(chosen, place) if size is None or size.preset is None else _preset(chosen, size)),
         *_training(chosen, place),
         *_outlook(chosen, place),
     ]
@@ -50,6 +50,8 @@ def _budgets(chosen: Draft, size: Size | None, time_seconds: float | None, later
     if size is None:
         rule = "the smallest within 1% of the best score expected in this time; at most a parameter for a byte of text"
         return [*decisions, Decision("parameters", chosen.parameters, rule, "scaling law, docs/planning.md")]
+    if size.preset is not None:
+        return [*decisions, Decision("parameters", chosen.parameters, f"those of the preset {size}", "--size")]
     if not size.in_bytes:
         rule = f"nearest shape to {size}, within 3%"
         return [*decisions, Decision("parameters", chosen.parameters, rule, "--size")]
@@ -118,6 +120,13 @@ def _shape(chosen: Draft, place: Workplace) -> list[Decision]:
         ),
         _style(place.style),
     ]
+
+
+def _preset(chosen: Draft, size: Size) -> list[Decision]:
+    stack = chosen.config.stack
+    shape = f"{len(stack.layers)} x {stack.d_model}, {stack.mlp.type} {stack.mlp.d_ff}"
+    rule = f"the preset {size}, with its vocabulary of {chosen.config.vocab_size:,}; the context it is trained on here"
+    return [Decision("model.stack", shape, rule, "presets"), _style("llama")]
 
 
 def _vocabulary(vocab_size: int, corpus: CorpusFacts) -> Decision:

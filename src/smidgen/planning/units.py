@@ -22,9 +22,11 @@ class Size:
     """How many."""
     in_bytes: bool = False
     """Whether the amount is bytes."""
+    preset: str | None = None
+    """The named model it is the size of, where one was asked for."""
 
     def __str__(self) -> str:
-        return format_bytes(self.amount) if self.in_bytes else format_count(self.amount)
+        return self.preset or (format_bytes(self.amount) if self.in_bytes else format_count(self.amount))
 
 
 def parse_size(text: str) -> Size:
