@@ -1,6 +1,6 @@
-"""Run under torchrun: train the same steps on this rank's share of the rows and write the weights of rank 0.
+"""Run under torchrun: train jobs one after the other, each on this rank's share of the rows; rank 0 writes the weights.
 
-Half-way rank 0 looks at the model, as evaluation does, and the state is saved; `resume` goes on from that file.
+Half-way rank 0 looks at the model, as evaluation does, and the state is saved; a job that resumes goes on from that.
 """
 
 import json
@@ -13,11 +13,21 @@ from safetensors.torch import load_file, save_file
 from model_zoo import MODELS
 from smidgen.data.batch import Batch
 from smidgen.models import build_model
-from smidgen.runtime import close_runtime, open_runtime
+from smidgen.runtime import Runtime, close_runtime, open_runtime
 from smidgen.training import Hook, Outside, TrainConfig, fit
 from smidgen.training.config import StepBudget
 from smidgen.training.objectives.next_token import next_token
 from test_training_loop import batch_of
+
+JOBS = {
+    "ddp": {"model": "best"},
+    "ddp-loop": {"model": "smallest", "loop_from": 0.5},
+    "fsdp": {"model": "smallest", "parallel": "fsdp"},
+    "fsdp-resumed": {"model": "smallest", "parallel": "fsdp", "resumes": "fsdp"},
+    "fsdp-adamw-loop": {"model": "depth-lora", "parallel": "fsdp", "loop_from": 0.5, "optimizer": {"type": "adamw"}},
+    "fsdp-shared-mlp": {"model": "one-mlp-lora", "parallel": "fsdp"},
+}
+"""What every number of processes must make the same of: a model, changes to the run, and whose state it resumes."""
 
 
 def share_of(batch: Batch, rank: int, world: int) -> Batch:
@@ -25,31 +35,29 @@ def share_of(batch: Batch, rank: int, world: int) -> Batch:
     return Batch(batch.ids[rows], batch.targets[rows], batch.weights[rows])
 
 
-def main(path: str, model_name: str, changes: str, start: str) -> None:
-    torch.set_num_threads(1)
-    runtime = open_runtime("fp32", device="cpu")
+def train(directory: Path, name: str, runtime: Runtime) -> None:
+    """Do one job and write what came of it."""
 
     def batches_from(step):
         while True:
             yield [share_of(batch_of(step, micro, rows=4), runtime.rank, runtime.world) for micro in range(2)]
             step += 1
 
-    config = TrainConfig.model_validate(
-        {"seq_len": 16, "batch_tokens": 128, "compile": "off", "precision": "fp32", "ema_decay": 0.9}
-        | {"budget": StepBudget(steps=6), "checkpoint_steps": 3}
-        | json.loads(changes)
-    )
-    target, resume = Path(path), start == "resume"
-    model, losses, seen = build_model(MODELS[model_name]), [], []
-    saved = target.with_suffix(".state")
+    changes = dict(JOBS[name])
+    model, resumes = build_model(MODELS[changes.pop("model")]), changes.pop("resumes", None)
+    fixed = {"seq_len": 16, "batch_tokens": 128, "compile": "off", "precision": "fp32", "ema_decay": 0.9}
+    config = TrainConfig.model_validate(fixed | {"budget": StepBudget(steps=6)} | changes)
+    losses, seen = [], []
 
     def save_state(step, tensors, meta):
         if step == 3:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, saved)
-            saved.with_suffix(".json").write_text(json.dumps(meta))
+            save_file(tensors, directory / f"{name}.state")
+            (directory / f"{name}.json").write_text(json.dumps(meta))
 
     def load_state():
-        return (3, load_file(saved), json.loads(saved.with_suffix(".json").read_text())) if resume else None
+        if resumes is None:
+            return None
+        return 3, load_file(directory / f"{resumes}.state"), json.loads((directory / f"{resumes}.json").read_text())
 
     outside = Outside(
         on_record=[lambda record: losses.append(record["loss"])],
@@ -63,9 +71,16 @@ def main(path: str, model_name: str, changes: str, start: str) -> None:
     if runtime.is_first:
         weights = {name: weight.detach() for name, weight in model.named_parameters()}
         told = {"losses": torch.tensor(losses), "seen": torch.tensor(seen)}
-        save_file(weights | told, target)
+        save_file(weights | told, directory / f"{name}.safetensors")
+
+
+def main(directory: str) -> None:
+    torch.set_num_threads(1)
+    runtime = open_runtime("fp32", device="cpu")
+    for name in JOBS:
+        train(Path(directory), name, runtime)
     close_runtime()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1])

@@ -1,6 +1,5 @@
 """Two gloo processes under torchrun equal one process, each with all weights or with a part of every one."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,27 +10,28 @@ import torch
 from safetensors.torch import load_file
 
 import distributed_fit
+from distributed_fit import JOBS
 from model_zoo import MODELS
 from smidgen.models import build_empty
 from smidgen.training.sharded import units
 
 
-def trained(
-    target: Path, model: str, processes: int, resume: bool = False, **changes: object
-) -> dict[str, torch.Tensor]:
-    arguments = [str(target), model, json.dumps(changes), "resume" if resume else "anew"]
-    if processes == 1:
-        distributed_fit.main(*arguments)
-        return load_file(target)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command.append(distributed_fit.__file__)
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Directories of what one process and two made of every job; starting processes costs more than the jobs."""
+    one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=240)
+    command += [distributed_fit.__file__, str(two)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
-    return load_file(target)
+    distributed_fit.main(str(one))
+    return {1: one, 2: two}
 
 
-def assert_equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
+@pytest.mark.parametrize("job", JOBS)
+def test_two_processes_equal_one(job, results):
+    one, two = (load_file(results[processes] / f"{job}.safetensors") for processes in (1, 2))
     assert one.keys() == two.keys()
     for name, tensor in one.items():
         told = f"{name} differs"
@@ -40,27 +40,16 @@ def assert_equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> 
         )
 
 
-@pytest.mark.parametrize("model", ["best", "pairwise"])
-def test_two_processes_equal_one(model, tmp_path):
-    assert_equal(*(trained(tmp_path / f"{n}.safetensors", model, n) for n in (1, 2)))
-
-
-@pytest.mark.parametrize(
-    "changes", [{}, {"optimizer": {"type": "adamw"}, "loop_from": 0.5}], ids=["muon", "adamw-loop"]
-)
-def test_two_processes_with_a_part_of_each_weight_equal_one(changes, tmp_path):
-    one = trained(tmp_path / "1.safetensors", "smallest", 1, **changes)
-    two = trained(tmp_path / "2.safetensors", "smallest", 2, parallel="fsdp", **changes)
-    assert_equal(one, two)
-
-
-def test_a_sharded_run_resumes_exactly_and_from_one_process_too(tmp_path):
-    straight = trained(tmp_path / "a.safetensors", "one-mlp-lora", 2, parallel="fsdp")
-    resumed = trained(tmp_path / "a.safetensors", "one-mlp-lora", 2, resume=True, parallel="fsdp")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_sharded_run_resumes_bit_for_bit(processes, results):
+    straight, resumed = (load_file(results[processes] / f"{job}.safetensors") for job in ("fsdp", "fsdp-resumed"))
     weights = [name for name in straight if name not in ("losses", "seen")]
     assert all(torch.equal(straight[name], resumed[name]) for name in weights)
-    alone = trained(tmp_path / "a.safetensors", "one-mlp-lora", 1, resume=True)
-    assert_equal({name: straight[name] for name in weights}, {name: alone[name] for name in weights})
+
+
+def test_a_state_in_parts_is_saved_whole(results):
+    one, two = (load_file(results[processes] / "fsdp.state") for processes in (1, 2))
+    assert {name: tensor.shape for name, tensor in one.items()} == {name: tensor.shape for name, tensor in two.items()}
 
 
 @pytest.mark.parametrize("name", MODELS)
