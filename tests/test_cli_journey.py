@@ -131,10 +131,24 @@ def test_what_a_plan_says_can_be_written_and_trained(smidgen: Smidgen, tmp_path:
     assert plain.code == 0, plain.err
     assert "exports everywhere" in plain.out
     assert "swiglu" in smidgen("inspect", "plain.toml").out
-    trained = smidgen("train", "--size", "300k", "--style", "llama", "--steps", "1", "data.text_bytes=200000")
+    trained = smidgen("train", "--size", "700KB", "--style", "llama", "--steps", "1", "data.text_bytes=200000")
     assert trained.code == 0, trained.err
     config = json.loads((tmp_path / "runs/village/model/config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"]
+    written = sum(path.stat().st_size for path in (tmp_path / "runs/village/model").iterdir())
+    assert 600_000 < written <= 700_000
+    assert f"Within --size 700KB: runs/village/model holds {written:,} bytes" in trained.out
+    changed = (
+        "--name",
+        "wide",
+        "--size",
+        "700KB",
+        "--steps",
+        "1",
+        "data.text_bytes=200000",
+        "model.stack.mlp.d_ff=1024",
+    )
+    assert "! OVER --size 700KB BY " in smidgen("train", *changed).out
 
 
 def test_a_preset_can_be_inspected_planned_and_trained(

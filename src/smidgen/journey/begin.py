@@ -22,7 +22,7 @@ from smidgen.models.stats import count_parameters, flops_per_symbol, kv_bytes_pe
 from smidgen.planning.machine import MachineFacts, seconds_per_step
 from smidgen.planning.measure import measure_machine, remembered_machine
 from smidgen.planning.render import render_plan
-from smidgen.planning.units import format_bytes
+from smidgen.planning.units import format_bytes, parse_time
 from smidgen.recipe import Recipe, VillageData, format_recipe, load_recipe, recipe_from
 from smidgen.runs import RunDirectory, atomic_write
 from smidgen.runtime import Runtime, describe_hardware, hear_first, tell_others
@@ -43,6 +43,12 @@ class Begun:
     model: Model
     resolved: dict[str, Any]
     """What resolved.json says."""
+
+    @property
+    def total_seconds(self) -> float | None:
+        """Seconds of the whole command that began the run, if it was given a time."""
+        asked = self.resolved["asked"]["time"]
+        return None if asked is None else parse_time(asked)
 
     @property
     def training_seconds(self) -> float | None:

@@ -24,6 +24,7 @@ from smidgen.journey.screen import Screen
 from smidgen.journey.watching import TEMPERATURE, openings, write_samples
 from smidgen.models.stats import count_parameters
 from smidgen.planning.measure import remember_run, remembered_machine
+from smidgen.planning.presets import read_size
 from smidgen.planning.units import format_bytes, format_time
 from smidgen.recipe import VillageData
 from smidgen.reports.card import write_card
@@ -63,6 +64,7 @@ def finish(begun: Begun, progress: Progress, runtime: Runtime, screen: Screen, c
     run.write_final_metrics(figures | {"total_seconds": round(clock.elapsed, 1)})
     write_pages(run)
     _say_farewell(run, figures, screen, clock)
+    _compare_size(run, begun.resolved["asked"]["size"], screen)
 
 
 def write_pages(run: RunDirectory) -> Path:
@@ -91,7 +93,7 @@ def _figures(
         "tokens": progress.symbols,
         "epochs": round(progress.symbols / train.symbols, 3),
         "parameters": count_parameters(begun.recipe.model).total,
-        "file_bytes": sum(path.stat().st_size for path in begun.run.model.iterdir()),
+        "file_bytes": _directory_bytes(begun.run.model),
         "memory_bytes": _peak_memory(runtime.device),
         "mfu": statistics.median(mfu) if mfu else None,
         "train_bits_per_byte": statistics.fmean(late) if late else None,
@@ -189,3 +191,22 @@ def _say_farewell(run: RunDirectory, figures: dict[str, Any], screen: Screen, cl
     )
     screen.say(f"Report: {run.report}")
     screen.say(f"Talk with it: smidgen chat {run.path}")
+
+
+def _directory_bytes(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.iterdir())
+
+
+def _compare_size(run: RunDirectory, asked: str | None, screen: Screen) -> None:
+    """Say whether what was written keeps within the bytes that were asked for, its card included."""
+    size = None if asked is None else read_size(asked)
+    if size is None or not size.in_bytes:
+        return
+    written = _directory_bytes(run.model)
+    weights = (run.model / "model.safetensors").stat().st_size
+    parts = f"{written:,} bytes: weights {weights:,}, tokenizer and the rest {written - weights:,}"
+    if written <= size.amount:
+        screen.say(f"Within --size {size}: {run.model} holds {parts}.")
+    else:
+        over = written / size.amount - 1
+        screen.say(f"! OVER --size {size} BY {over:.1%}: {run.model} holds {parts}. Ask for that much less.")

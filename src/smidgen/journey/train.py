@@ -66,6 +66,8 @@ def _show_finished(run: RunDirectory, runtime: Runtime, screen: Screen) -> None:
 
 
 def _learn_and_finish(begun: Begun, runtime: Runtime, screen: Screen, clock: Clock) -> None:
+    if clock.total_seconds is None and begun.total_seconds is not None:  # said by the command that began it
+        clock = dataclasses.replace(clock, total_seconds=begun.total_seconds)
     progress = _learn(begun, runtime, screen)
     if progress.ended == "interrupted":
         path = begun.run.path
