@@ -84,14 +84,20 @@ def fit(
     watch.see(log.flush(progress))
     if not _went_back(run, outside, watch, runtime) and not watch.is_calm:
         outside.note(progress, f"the last step's loss, {progress.loss:.2f}, is far above the best; the model has it.")
-    progress.ended = ended
+    _end(run, outside, ended)
+    return progress
+
+
+def _end(run: RunState, outside: Outside, ended: str) -> None:
+    """Save how it ended, and leave the model with the weights to ship."""
+    run.progress.ended = ended
     outside.save(run)
     if run.average is not None and ended == "budget":
         run.average.swap()
     run.gather()
     switch_loops(run.model, on=True)
-    model.eval()
-    return progress
+    set_dropout(run.model, 0.0)
+    run.whole_model.eval()
 
 
 def _switch_loops(run: RunState, config: TrainConfig, share: float, watch: LossWatch) -> None:

@@ -1,7 +1,6 @@
 """Which objectives there are, what each asks of a model, and how one is made ready for a run."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -115,10 +114,9 @@ class BuiltObjective:
             return batches_from
 
         def changed_from(step: int) -> Iterator[Sequence[Batch]]:
-            with closing(batches_from(step)) as steps:  # pyright: ignore[reportArgumentType]
-                for at, micros in enumerate(steps, start=step):
-                    keys = ([self.seed, at, rank, micro] for micro in range(len(micros)))
-                    yield [change(batch, np.random.default_rng(key)) for batch, key in zip(micros, keys, strict=True)]
+            for at, micros in enumerate(batches_from(step), start=step):
+                keys = ([self.seed, at, rank, micro] for micro in range(len(micros)))
+                yield [change(batch, np.random.default_rng(key)) for batch, key in zip(micros, keys, strict=True)]
 
         return changed_from
 
