@@ -24,11 +24,11 @@ def command(sampling: dict[str, Any], model: str, system: str | None, device: st
     from smidgen.errors import DataError
     from smidgen.inference import ChatSession
     from smidgen.inference.session import CHAT_DEFAULTS
-    from smidgen.journey.speaking import chat_advice, open_engine, sampling_params
+    from smidgen.journey.speaking import chat_advice, open_speaker
 
-    params = sampling_params(sampling, CHAT_DEFAULTS)
-    engine = open_engine(model, device)
-    for line in chat_advice(model, engine):
+    speaker = open_speaker(model, device)
+    engine, params = speaker.engine, speaker.params(sampling, CHAT_DEFAULTS)
+    for line in chat_advice(speaker):
         click.echo(line, err=True)
     session = ChatSession(engine, params, system)
     while (message := _listen()) is not None:

@@ -19,11 +19,11 @@ def command(sampling: dict[str, Any], model: str, prompt: str, samples: int, dev
 
     MODEL is a run, a model directory, a .gguf file or a pulled name.
     """
-    from smidgen.journey.speaking import open_engine, sampling_params
+    from smidgen.journey.speaking import open_speaker
 
     text = sys.stdin.read() if prompt == "-" else prompt
-    params = sampling_params(sampling)
-    engine = open_engine(model, device, rows=min(samples, 16))
+    speaker = open_speaker(model, device, rows=min(samples, 16))
+    engine, params = speaker.engine, speaker.params(sampling)
     if samples == 1:
         click.echo(text, nl=False)
         for piece in engine.stream(text, params):
