@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from model_zoo import MODELS
+from model_zoo import EVERY_MODEL
 from smidgen.data.batch import Batch
 from smidgen.models import build_model
 from smidgen.runtime import Runtime, close_runtime, open_runtime
@@ -25,6 +25,8 @@ JOBS = {
     "fsdp": {"model": "smallest", "parallel": "fsdp"},
     "fsdp-resumed": {"model": "smallest", "parallel": "fsdp", "resumes": "fsdp"},
     "fsdp-adamw-loop": {"model": "depth-lora", "parallel": "fsdp", "loop_from": 0.5, "optimizer": {"type": "adamw"}},
+    "fsdp-bytes": {"model": "bytes-shared", "parallel": "fsdp", "loop_from": 0.5},
+    "fsdp-entropy": {"model": "bytes-entropy", "parallel": "fsdp"},
     "fsdp-shared-mlp": {"model": "one-mlp-lora", "parallel": "fsdp"},
 }
 """What every number of processes must make the same of: a model, changes to the run, and whose state it resumes."""
@@ -44,7 +46,7 @@ def train(directory: Path, name: str, runtime: Runtime) -> None:
             step += 1
 
     changes = dict(JOBS[name])
-    model, resumes = build_model(MODELS[changes.pop("model")]), changes.pop("resumes", None)
+    model, resumes = build_model(EVERY_MODEL[changes.pop("model")]), changes.pop("resumes", None)
     fixed = {"seq_len": 16, "batch_tokens": 128, "compile": "off", "precision": "fp32", "ema_decay": 0.9}
     config = TrainConfig.model_validate(fixed | {"budget": StepBudget(steps=6)} | changes)
     losses, seen = [], []

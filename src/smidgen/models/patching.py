@@ -191,7 +191,7 @@ class Surprise(nn.Module):
         self.quantile = 1 - 1 / config.target
         self.embed_tokens = Embedding(vocab_size, config.stack.d_model)
         self.stack = Stack(config.stack)
-        self.threshold = nn.Parameter(torch.empty(()))
+        self.threshold = nn.Parameter(torch.empty(1))  # not a scalar: FSDP2 has no way to cut one
 
     def forward(self, seen: Seen) -> Marks:
         """Mark symbols after which the next one is hard to tell; in the dtype of the encoder's outputs."""
