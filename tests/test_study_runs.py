@@ -10,14 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from smidgen.data.documents import Document
+from smidgen.data.prepare import PrepareConfig, prepare
 from smidgen.errors import RunError
+from smidgen.journey.material import Material
 from smidgen.journey.screen import Screen
 from smidgen.study.cell import run_cell
 from smidgen.study.conduct import write_plan
 from smidgen.study.layout import StudyDirectory
 from smidgen.study.plan import Plan, plan_study
 from smidgen.study.results import write_results
-from smidgen.study.text import prepare_texts
+from smidgen.study.text import hold_out, prepare_texts
+from smidgen.tokenizers.bpe import BpeConfig, train_bpe
+from smidgen.tokenizers.bytes import ByteTokenizer
 from study_files import HEAD, PIECES, PLAIN, write
 
 QUIET = Screen(quiet=True)
@@ -27,7 +32,7 @@ def begin(tmp_path: Path, *parts: str) -> tuple[Plan, StudyDirectory]:
     plan, directory = plan_study(write(tmp_path, *parts)), StudyDirectory(tmp_path / "runs" / "trial")
     directory.path.mkdir(parents=True, exist_ok=True)
     write_plan(plan, directory, 1)
-    prepare_texts(plan, directory, QUIET)
+    prepare_texts(plan.arms, directory, plan.study.validation_bytes, QUIET)
     return plan, directory
 
 
@@ -167,3 +172,17 @@ def test_a_killed_study_leaves_nobody_at_work_and_goes_on(tmp_path: Path, number
     (second,) = directory.keys() - {first}
     notes = [json.loads(line) for line in directory.run(second).metrics.read_text().splitlines()]
     assert any("resumed at step" in note.get("text", "") for note in notes)
+
+
+@pytest.mark.parametrize("most", [300, 2_000, 10**6])
+def test_held_out_text_is_the_same_bytes_for_every_tokenizer(tmp_path: Path, most: int):
+    texts = [f"Nº {n}: " + "dvě kočky, 猫が二匹 " * (3 * n % 40) + "\n" for n in range(300)]
+    pieces, _ = train_bpe(texts, BpeConfig(vocab_size=400))
+    held = []
+    for name, tokenizer in (("bytes", ByteTokenizer()), ("pieces", pieces)):
+        documents = [Document(text=text) for text in texts]
+        shards = prepare(documents, tokenizer, tmp_path / name, "test", PrepareConfig(validation_fraction=0.3))
+        held.append(hold_out(Material(tokenizer, shards), most))
+    assert held[0].digest == held[1].digest
+    assert 0 < held[0].bytes == held[1].bytes <= most
+    assert held[0].documents != held[1].documents

@@ -43,9 +43,9 @@ def command(
         return
     plan = plan_study(study, overrides, quick)
     check_only(plan, only)
-    directory = StudyDirectory(out / plan.study.name)
+    directory, asked = StudyDirectory(out / plan.study.name), Asked(jobs, only, device)
     if dry_run:
-        show_forecast(plan, directory, jobs, device, screen)
+        show_forecast(plan, directory, asked, screen)
         return
-    conduct(plan, directory, Asked(jobs, only, device), screen)
+    conduct(plan, directory, asked, screen)
     show_results(directory, screen)

@@ -63,7 +63,7 @@ def conduct(plan: Plan, directory: StudyDirectory, asked: Asked, screen: Screen)
             write_plan(plan, directory, asked.jobs)
             if others := directory.keys() - {cell.key for cell in plan.cells()}:
                 screen.say(f"{len(others)} runs here are of other variants or settings; they are kept, and not shown.")
-            prepare_texts(plan, directory, screen)
+            prepare_texts(plan.chosen(asked.only), directory, plan.study.validation_bytes, screen)
             waiting = [cell for cell in plan.cells(asked.only) if not _is_done(directory, plan, cell)]
             _work_off(waiting, running, directory, asked, screen)
         except KeyboardInterrupt:

@@ -1,6 +1,6 @@
 """What a study will cost before it runs: the table of `--dry-run`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from smidgen.journey.clock import Clock
@@ -28,10 +28,12 @@ class Forecast:
     seconds: float
 
 
-def forecast(plan: Plan, directory: StudyDirectory, measure: Callable[[], MachineFacts]) -> list[Forecast]:
+def forecast(
+    plan: Plan, directory: StudyDirectory, only: Sequence[str], measure: Callable[[], MachineFacts]
+) -> list[Forecast]:
     """Return what each variant will cost; `measure` is called only where the budget is not a time."""
     peak = None if isinstance(plan.study.budget, TimeBudget) else measure().matmul_flops * _UTILISATION
-    return [_forecast(arm, plan, directory, peak) for arm in plan.arms]
+    return [_forecast(arm, plan, directory, peak) for arm in plan.chosen(only)]
 
 
 def _forecast(arm: Arm, plan: Plan, directory: StudyDirectory, speed: float | None) -> Forecast:

@@ -62,13 +62,17 @@ class Plan:
     study: Study
     arms: tuple[Arm, ...]
 
+    def chosen(self, only: Sequence[str] = ()) -> list[Arm]:
+        """Return the arms of these names; without names, all."""
+        return [arm for arm in self.arms if not only or arm.name in only]
+
     def cells(self, only: Sequence[str] = ()) -> list[Cell]:
         """Return the cells in the order they run: all variants with one seed, then back with the next.
 
         A machine that grows warm, or busy, slows the whole pass and not one variant; there and back again, each
         variant's seeds lie around the same moment on average, so that even a steady drift cancels in every pair.
         """
-        chosen = [arm for arm in self.arms if not only or arm.name in only]
+        chosen = self.chosen(only)
         passes = [chosen if index % 2 == 0 else chosen[::-1] for index in range(len(self.study.seeds))]
         return [arm.cell(seed) for arms, seed in zip(passes, self.study.seeds, strict=True) for arm in arms]
 

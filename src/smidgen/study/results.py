@@ -193,7 +193,7 @@ def _notes(cells: Mapping[str, Mapping[int, Record]], noise: tuple[float, int] |
             f"If it is alike for all, differences above {least:.4f} are beyond it."
         )
     compared = sum(1 for by_seed in cells.values() if by_seed) - 1
-    if compared >= 5:
+    if compared >= 5 and len(seeds) > 1:
         notes.append(f"{compared} comparisons at 95%: chance alone shows a difference in one of twenty.")
     if len({(record["git_commit"], str(record["versions"])) for record in records}) > 1:
         notes.append("Cells were run by different versions of the code; see cells/ for which.")

@@ -6,6 +6,7 @@ from smidgen.planning.units import format_time
 from smidgen.reports.study import BRIEF, study_findings, study_heading, study_rows
 from smidgen.reports.study import COLUMNS as RESULT_COLUMNS
 from smidgen.runtime import open_runtime
+from smidgen.study.conduct import Asked
 from smidgen.study.forecast import COLUMNS, forecast
 from smidgen.study.layout import StudyDirectory
 from smidgen.study.plan import Plan
@@ -22,14 +23,14 @@ def show_results(directory: StudyDirectory, screen: Screen) -> None:
     screen.say(f"All figures: {directory.page}, {directory.table}, {directory.results}")
 
 
-def show_forecast(plan: Plan, directory: StudyDirectory, jobs: int, device: str | None, screen: Screen) -> None:
+def show_forecast(plan: Plan, directory: StudyDirectory, asked: Asked, screen: Screen) -> None:
     """Print what every variant weighs and costs, and about how long the whole study will take."""
-    rows = forecast(plan, directory, lambda: measure_machine(open_runtime(device=device)))
+    rows = forecast(plan, directory, asked.only, lambda: measure_machine(open_runtime(device=asked.device)))
     screen.show_table("", [entry.row for entry in rows], COLUMNS)
-    cells = len(plan.arms) * len(plan.study.seeds)
-    seconds = sum(entry.seconds for entry in rows) / jobs
+    cells = len(plan.cells(asked.only))
+    seconds = sum(entry.seconds for entry in rows) / asked.jobs
     screen.say(
-        f"{cells} runs ({len(plan.arms)} variants, seeds {', '.join(map(str, plan.study.seeds))}), "
+        f"{cells} runs ({len(rows)} variants, seeds {', '.join(map(str, plan.study.seeds))}), "
         f"compared with {plan.study.reference!r}: about {format_time(seconds)} to go, preparing the text not counted. "
         "Bytes per symbol are estimated for English. Nothing was run."
     )

@@ -1,13 +1,14 @@
 """The text of a study: prepared once for all runs that read the same with the same tokenizer, and held out alike."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from smidgen.checkpoint import load_model
 from smidgen.journey.material import Material, make_material, open_source
 from smidgen.journey.screen import Screen
 from smidgen.study.layout import StudyDirectory
-from smidgen.study.plan import Arm, Plan
+from smidgen.study.plan import Arm
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,18 @@ def hold_out(material: Material, max_bytes: int) -> HeldOut:
     return HeldOut(documents, sum(map(len, contents)), digest.hexdigest())
 
 
-def prepare_texts(plan: Plan, directory: StudyDirectory, screen: Screen) -> dict[str, HeldOut]:
+def prepare_texts(
+    arms: Sequence[Arm], directory: StudyDirectory, validation_bytes: int, screen: Screen
+) -> dict[str, HeldOut]:
     """Prepare every distinct text, or open what is there; return what each holds out.
 
     Says so where variants do not hold out the same bytes, because those cannot be compared.
     """
     held: dict[str, HeldOut] = {}
     names: dict[str, str] = {}
-    for arm in plan.arms:
+    for arm in arms:
         if arm.text not in held:
-            held[arm.text] = hold_out(_prepare(arm, directory, screen), plan.study.validation_bytes)
+            held[arm.text] = hold_out(_prepare(arm, directory, screen), validation_bytes)
         names.setdefault(held[arm.text].digest, arm.name)
     if len(names) > 1:
         told = ", ".join(repr(name) for name in names.values())
