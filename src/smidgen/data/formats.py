@@ -94,6 +94,15 @@ def read_text_file(path: Path, counts: ReadCounts) -> Iterator[Record]:
         yield Record(f"{path.name}:{number + 1}", {"text": rest})
 
 
+def read_byte_file(path: Path, counts: ReadCounts) -> Iterator[Record]:
+    """Yield any file at all, block by block, as what a byte vocabulary makes the same bytes of again.
+
+    Bytes that are no UTF-8 stand in the text as lone surrogates, see `tokenizers/bytes.py`; nothing is refused.
+    """
+    for number, block in enumerate(read_chunks(path, BLOCK_BYTES), start=1):
+        yield Record(f"{path.name}:{number}", {"text": block.decode("utf-8", "surrogateescape")})
+
+
 def _text_blocks(path: Path) -> Iterator[bytes]:
     """Yield blocks that end at a line, so that no character and no separator lies across two of them."""
     tail = b""
@@ -123,7 +132,10 @@ def _decode_block(block: bytes, path: Path, position: int) -> tuple[str, int]:
         block = block.removeprefix(b"\xef\xbb\xbf")
     nul = block.find(0)
     if nul >= 0:
-        raise DataError(f"{path}: is a binary file, not text (NUL byte at position {position + nul:,}).")
+        raise DataError(
+            f"{path}: is a binary file, not text (NUL byte at position {position + nul:,}). "
+            "To learn its bytes all the same, give it a name that ends in .bin."
+        )
     try:
         return block.decode(), 0
     except UnicodeDecodeError:
@@ -248,6 +260,7 @@ READERS: dict[str, Reader] = {
     ".text": read_text_file,
     ".md": read_text_file,
     ".markdown": read_text_file,
+    ".bin": read_byte_file,
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
     ".json": read_json,

@@ -15,7 +15,8 @@ Log = Callable[[dict[str, Any]], None]
 TEMPERATURE = 0.7
 """Of samples: below 1, because a small model's tail is noise."""
 SAMPLE_SYMBOLS = 120
-_OPENING_WORDS = 8
+_OPENING_WORDS, _OPENING_CHARACTERS = 8, 60
+"""A script without spaces is one word."""
 
 
 def hooks(begun: Begun, runtime: Runtime, log: Log) -> list[Hook]:
@@ -54,12 +55,13 @@ def hooks(begun: Begun, runtime: Runtime, log: Log) -> list[Hook]:
 def openings(material: Material, count: int = 3) -> list[str]:
     """Return prompts: nothing at all, and the first words of held-out documents."""
     texts = [material.tokenizer.decode(ids) for ids in material.validation_documents(400 * count)[:count]]
-    return ["", *(" ".join(text.split()[:_OPENING_WORDS]) for text in texts)]
+    return ["", *(" ".join(text.split()[:_OPENING_WORDS])[:_OPENING_CHARACTERS] for text in texts)]
 
 
 def write_samples(model: Any, material: Material, prompts: Sequence[str], runtime: Runtime, seed: int) -> list[str]:
     """Let the model continue each prompt."""
     length = min(model.config.max_seq_len, 2 * SAMPLE_SYMBOLS)
-    engine = Engine(prepare_for_decoding(model, runtime.dtype), material.tokenizer, len(prompts), length)
+    prepared = prepare_for_decoding(model, runtime.dtype)
+    engine = Engine(prepared, material.tokenizer, len(prompts), length, overlong="truncate")
     params = SamplingParams(temperature=TEMPERATURE, max_symbols=SAMPLE_SYMBOLS, seed=seed)
     return [sequence.text for sequence in engine.generate(list(prompts), params)]
