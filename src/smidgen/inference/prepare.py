@@ -145,7 +145,8 @@ class FusedAttention(nn.Module):
         if self.has_norms:
             queries, keys = both.split((n_queries, n_keys), 1)
             both = torch.cat([self.q_norm(queries), self.k_norm(keys)], 1)
-        return *rotate(both, turn).split((n_queries, n_keys), 1), values
+        queries, keys = rotate(both, turn).split((n_queries, n_keys), 1)
+        return queries, keys, values
 
 
 class FusedSwiGLU(nn.Module):

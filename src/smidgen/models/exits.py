@@ -4,14 +4,15 @@ Every exit is the same: one norm, then the model's own output head (`heads.exit`
 same depth.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from smidgen.models.llama import Llama
+from smidgen.models.stack import Block
 from smidgen.models.state import StackState
 
 
@@ -57,7 +58,7 @@ def decode_early(
     inside, left = list(range(len(rows))), list[int]()
     logits: list[Tensor] = [x] * len(rows)
     depths = [len(stack.layers)] * len(rows)
-    for depth, block in enumerate(stack.layers):
+    for depth, block in enumerate(cast(Iterable[Block], stack.layers)):
         read = stack.mix(depth, x, embedded)
         if not left:
             x = block(read, recall.turn, depth, recall)

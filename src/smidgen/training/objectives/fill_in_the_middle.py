@@ -57,8 +57,8 @@ class Rearrange:
                     weights[row, max(0, start - 1) : end - 1] *= ~is_mark[0 if start else 1 :]
         ids, targets = symbols[:, :-1], symbols[:, 1:]
         scored = self.scored(ids, targets, weights) if batch.bytes_scored else 0
-        tensors = (torch.from_numpy(np.ascontiguousarray(part)) for part in (ids, targets, weights))
-        return Batch(*tensors, scored, batch.extra)
+        ids, targets = (torch.from_numpy(np.ascontiguousarray(part)) for part in (ids, targets))
+        return Batch(ids, targets, torch.from_numpy(weights), scored, batch.extra)
 
     def _is_plain(self, text: Int[np.ndarray, "N"], weights: np.ndarray, start: int) -> bool:
         """Whether a text is long enough, holds no special symbol and is supervised throughout."""
