@@ -187,6 +187,14 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(smidgen: Smi
     assert not [name for name in whole if not torch.equal(again[name], whole[name])]
 
 
+def test_prepared_text_that_was_damaged_is_refused_and_made_again(smidgen: Smidgen, unfinished: Path):
+    [symbols] = unfinished.glob("data/*/train-00000.symbols")
+    damage(symbols, "corrupt")
+    refused(smidgen("train", unfinished), f"Delete {symbols.parent} to make it again")
+    shutil.rmtree(symbols.parent)
+    assert smidgen("train", unfinished).code == 0
+
+
 def test_checkpoints_that_are_all_damaged(smidgen: Smidgen, unfinished: Path):
     for path in unfinished.glob("checkpoints/step-*"):
         damage(path, "truncated")

@@ -8,7 +8,7 @@ import torch
 from smidgen.data.conversations import conversation_batch, encode_conversation
 from smidgen.data.documents import Document
 from smidgen.data.prepare import PrepareConfig, prepare
-from smidgen.data.stream import AnswerWeights, Layout, PackedStream, prefetched, validation_batches
+from smidgen.data.stream import AnswerWeights, Layout, PackedStream, prefetched
 from smidgen.errors import DataError
 from smidgen.tokenizers.bytes import ByteTokenizer
 from smidgen.tokenizers.chat import Message
@@ -29,17 +29,6 @@ def same(one, other):
 
 def rows_of(batches):
     return sorted((*row.tolist(), int(t[-1])) for b in batches for row, t in zip(b.ids, b.targets, strict=True))
-
-
-def test_validation_scores_every_byte_and_symbol_once(corpus):
-    side = corpus.validation
-    batches = list(validation_batches(side, BYTES, 48, 7))
-    assert sum(b.bytes_scored for b in batches) == side.text_bytes
-    assert sum(int(b.weights.sum()) for b in batches) == side.symbols - len(side.lengths)
-    assert all(same(one, other) for one, other in zip(batches, validation_batches(side, BYTES, 48, 7), strict=True))
-    few = list(validation_batches(side, BYTES, 48, 7, max_rows=10))
-    assert [len(b.ids) for b in few] == [7, 3]
-    assert same(few[0], batches[0])
 
 
 def test_a_batch_follows_its_documents(corpus):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smidgen.evaluation.intervals import estimate_difference, estimate_mean, estimate_share
+from smidgen.evaluation.intervals import estimate_difference, estimate_share
 
 
 def test_wilson_is_the_textbooks() -> None:
@@ -30,13 +30,6 @@ def test_nineteen_intervals_in_twenty_hold_the_truth(truth: float) -> None:
     draw = np.random.default_rng(0)
     estimates = [estimate_share(draw.random(60) < truth) for _ in range(2000)]
     assert np.mean([e.low <= truth <= e.high for e in estimates]) == pytest.approx(0.95, abs=0.025)
-
-
-def test_a_mean_of_one_value_has_no_finite_interval() -> None:
-    assert estimate_mean([3.0]).high == float("inf")
-    estimate = estimate_mean([1.0, 2.0, 3.0])
-    assert estimate.value == 2
-    assert estimate.high - estimate.value == pytest.approx(1.96 / 3**0.5, abs=1e-3)
 
 
 def test_pairing_sees_a_difference_that_separate_intervals_hide() -> None:

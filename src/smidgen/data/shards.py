@@ -175,7 +175,10 @@ class TokenShards:
         for shard in (*self.manifest.train, *self.manifest.validation):
             with (self.folder / shard.file).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
-                    raise DataError(f"{self.folder / shard.file}: was changed since it was written. Prepare again.")
+                    raise DataError(
+                        f"{self.folder / shard.file}: was changed since it was written. "
+                        f"Delete {self.folder} to make it again."
+                    )
 
 
 def _map_symbols(path: Path, shard: Shard, dtype: str) -> np.ndarray:

@@ -153,19 +153,6 @@ class PackedStream:
         return self._orders[epoch]
 
 
-def validation_batches(
-    split: ShardSet, tokenizer: Tokenizer, seq_len: int, rows: int, max_rows: int | None = None
-) -> Iterator[Batch]:
-    """Yield every symbol of a side once, in a fixed order; with `max_rows`, the same fair sample of rows every time.
-
-    The last batch may have fewer rows.
-    """
-    reader = RowReader(split, tokenizer, seq_len)
-    order = np.random.Generator(np.random.Philox(key=0)).permutation(reader.index.rows)[:max_rows]
-    for first in range(0, len(order), rows):
-        yield reader.batch(order[first : first + rows])
-
-
 def prefetched(make: Callable[[], Iterator[T]], ahead: int) -> Iterator[T]:
     """Yield what an iterator yields, made up to `ahead` items early by a thread that ends when its consumer does."""
     ready: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(maxsize=ahead)

@@ -30,15 +30,6 @@ class Estimate:
         return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}], n={self.n}"
 
 
-def estimate_mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """Return a mean with its normal interval; a single value has no finite one."""
-    data = np.asarray(values, dtype=np.float64)
-    mean = float(data.mean())
-    error = float(data.std(ddof=1) / math.sqrt(len(data))) if len(data) > 1 else math.inf
-    reach = _z(confidence) * error
-    return Estimate(mean, mean - reach, mean + reach, len(data), confidence)
-
-
 def estimate_share(grades: Sequence[float], confidence: float = 0.95) -> Estimate:
     """Return a share of successes with its Wilson interval; half points (ties) count as halves.
 

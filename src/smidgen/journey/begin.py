@@ -65,7 +65,9 @@ def begin(request: Request, runtime: Runtime, screen: Screen, clock: Clock, held
     held.enter_context(run.lock())
     if run.is_started:
         screen.say(f"Going on with {run.path}.")
-        return open_begun(run, screen)
+        begun = open_begun(run, screen)
+        begun.material.shards.verify()  # other symbols would be another run: bit for bit is the promise
+        return begun
     if settled.plan is not None:
         screen.say(render_plan(settled.plan))
         if request.steps is not None:

@@ -2,12 +2,11 @@
 
 Beside the score stand two numbers that cost nothing. *Chance*: guessing among the candidates of the right kind that
 the story itself names (its people for `who`, its places for `where`, its things for `what`, its number words, reasons,
-colours, containers; yes or no), averaged over the questions. *Majority*: answering each kind of question with its most
-frequent answer in train.
+colours, containers; yes or no), averaged over the questions. *Majority*: answering each kind of question with the most
+frequent answer of the other questions of that kind; `evaluation.runner` counts it.
 """
 
 import re
-from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from smidgen.data.village import Question, Tale, tell
@@ -65,22 +64,6 @@ class VillageQuestions:
     def reward(self, example: Example, answer: str) -> float:
         """Return the strict grade."""
         return default_reward(self.grade(example, answer))
-
-    def chance(self) -> float:
-        """Return the expected strict score of guessing among what each story names."""
-        chances = [example.chance for example in self.examples()]
-        return sum(chances) / len(chances)
-
-    def majority_baseline(self, n_tales: int = 2000) -> float:
-        """Return the strict score of the most frequent train answer of each kind, counted over `n_tales`."""
-        counts: dict[str, Counter[str]] = defaultdict(Counter)
-        for index in range(n_tales):
-            tale = tell(self.config.seed, "train", index, detail=self.config.chat_detail)
-            for question in tale.questions:
-                counts[question.kind][question.answer] += 1
-        examples = list(self.examples())
-        best = {kind: counter.most_common(1)[0][0] for kind, counter in counts.items()}
-        return sum(best.get(e.kind) == e.answer for e in examples) / len(examples)
 
 
 def candidates(tale: Tale, question: Question) -> int:
