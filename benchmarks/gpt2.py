@@ -70,6 +70,9 @@ class GPT2(nn.Module):
                 x = block(x)
             return self.norm(x).to(dtype)
 
+    def features_and_losses(self, ids: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.features(ids), {}
+
     def logits(self, features: Tensor) -> Tensor:
         """Return fp32 logits."""
         return F.linear(features, self.head_weight().to(features.dtype)).float()
