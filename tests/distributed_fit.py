@@ -22,6 +22,7 @@ from test_training_loop import batch_of
 JOBS = {
     "ddp": {"model": "best"},
     "ddp-loop": {"model": "smallest", "loop_from": 0.5},
+    "ddp-heads": {"model": "bytes-thinking"},
     "fsdp": {"model": "smallest", "parallel": "fsdp"},
     "fsdp-resumed": {"model": "smallest", "parallel": "fsdp", "resumes": "fsdp"},
     "fsdp-adamw-loop": {"model": "depth-lora", "parallel": "fsdp", "loop_from": 0.5, "optimizer": {"type": "adamw"}},

@@ -24,7 +24,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command += [distributed_fit.__file__, str(two)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[-6000:]
     distributed_fit.main(str(one))
     return {1: one, 2: two}
 

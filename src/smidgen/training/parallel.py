@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from smidgen.data.batch import Batch
 from smidgen.models import Model
+from smidgen.models.heads import HeadsConfig
 from smidgen.runtime import Runtime
 from smidgen.training.config import TrainConfig
 from smidgen.training.objectives import LossSum, Objective
@@ -79,9 +80,9 @@ def apply(loss: LossModule, config: TrainConfig, runtime: Runtime, compiled: boo
     module = cast(nn.Module, torch.compile(loss, dynamic=False)) if compiled else loss
     if runtime.world > 1 and config.parallel == "ddp":
         device_ids = [runtime.device.index] if runtime.device.type == "cuda" else None
-        # While repeated blocks wait, what only a later depth has gets no gradient, which DDP must be told to look for.
-        waits = config.loop_from is not None
-        module = DistributedDataParallel(module, device_ids=device_ids, find_unused_parameters=waits)
+        # What a depth that waits has, or a head the objective does not ask, gets no gradient: DDP must look for it.
+        partly = config.loop_from is not None or loss.model.config.heads != HeadsConfig()
+        module = DistributedDataParallel(module, device_ids=device_ids, find_unused_parameters=partly)
     return ParallelLoss(module, runtime.world)
 
 
