@@ -276,3 +276,30 @@ def test_configs_that_do_not_fit_are_refused():
     refuse({"heads": {"exit": {}}}, "it has no exits")
     with pytest.raises(ConfigError, match="reads forward only"):
         build_model(BYTE_MODELS["bytes-space"]).features(torch.zeros(1, 4, dtype=torch.long), causal=False)
+
+
+@given(st.lists(st.sampled_from([*b"a1. ", 0xC3, EOT]), min_size=2, max_size=30))
+@settings(max_examples=30, deadline=None)
+def test_what_is_foreseen_to_end_a_patch_does(symbols):
+    for name in ("bytes-space", "bytes-fixed", "bytes-symbol"):
+        model = build_model(BYTE_MODELS[name]).eval()
+        with torch.no_grad():
+            state = model.init_state(1, 32)
+            for symbol in symbols:
+                heavy, before = state.is_heavy(0, symbol), state.n_patches(0)
+                model.features(torch.tensor([[symbol]]), state)
+                assert heavy == (state.n_patches(0) > before)
+
+
+def test_rows_that_end_a_patch_wait_for_each_other():
+    model = randomized(tiny_bytes(patcher=FixedConfig(longest=5)))
+    runs = []
+    trunk = model.trunk.forward
+    model.trunk.forward = lambda *given, **named: runs.append(len(given[0])) or trunk(*given, **named)
+    engine = Engine(model, max_rows=8, max_len=96)
+    prompts = [list(b"abcdefgh")[: n + 1] for n in range(8)]
+    done = engine.generate(prompts, SamplingParams(max_symbols=40, stop_ids=frozenset()))
+    assert sum(runs) / len(runs) > 2.5
+    del model.trunk.forward
+    for prompt, sequence in zip(prompts, done, strict=True):
+        assert sequence.symbols == recompute(model, prompt, 40)

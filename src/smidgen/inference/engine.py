@@ -24,6 +24,10 @@ from smidgen.models.llama import Llama
 from smidgen.models.state import StackState
 from smidgen.tokenizers.base import Tokenizer
 
+HELD_SHARE = 0.5
+"""Rows that wait with a heavy symbol go when they are this share of all: at 16 rows of a byte model that pools, nearly
+every step would otherwise run its trunk, for three rows of 16 (LOG.md)."""
+
 PREFILL_SYMBOLS = 2048
 """Most symbols of one prefill forward, padding included: bounds its memory; longer prompts go through in chunks."""
 
@@ -96,9 +100,10 @@ class Engine:
 
         A sequence gets one symbol, and with it those of its draft that turn out right.
         """
-        moved = list(self.running)
+        places = self._due()
+        moved = [self.running[place] for place in places]
         if moved:
-            self._decode(moved)
+            self._decode(moved, places)
             self._release_finished()
         while self.waiting and len(self.running) < self.max_rows:
             moved += self._admit()
@@ -144,23 +149,33 @@ class Engine:
                 self.waiting.remove(sequence)
             self._release_finished()
 
-    def _decode(self, rows: list[Sequence]) -> None:
-        """Run the last symbol of every row and what was drafted after it; each goes on as far as its draft is right."""
-        places = list(range(len(rows)))
-        longest = max(self._memory.state.lengths[: len(rows)])
+    def _due(self) -> list[int]:
+        """Return the places of the sequences to decode now: all, unless some had better wait for others.
+
+        A symbol that sets the large part of a model to work costs as much for one row as for many: such rows are held
+        back until they are half of all. The others reach such a symbol, or their end, in a few steps.
+        """
+        state = self._memory.state
+        heavy = [state.is_heavy(place, sequence.symbols[-1]) for place, sequence in enumerate(self.running)]
+        together = sum(heavy) >= HELD_SHARE * len(heavy)
+        return [place for place, held in enumerate(heavy) if together or not held]
+
+    def _decode(self, rows: list[Sequence], places: list[int]) -> None:
+        """Run the last symbol of some rows and what was drafted after it; each goes on as far as its draft is right."""
+        longest = max(self._memory.state.lengths[place] for place in places)
         leaves = any(s.params.exit_confidence is not None for s in rows)
         n_drafted = 0 if leaves else min(self.max_len - 1 - longest, *(len(s.draft) for s in rows))
-        self._memory.reserve(len(rows), longest + 1 + n_drafted)
+        self._memory.reserve(len(self.running), longest + 1 + n_drafted)
         state = self._memory.state
         fed = [[s.symbols[-1], *s.draft[:n_drafted]] for s in rows]
         ids = torch.tensor(fed, device=self._device)
         self.decoded_rows += len(rows)
         if leaves:
-            self._emit(rows, self._leave_early(rows, ids))
+            self._emit(rows, self._leave_early(rows, places, ids))
             return
         features = self.model.features(ids, state, places)
         logits = self.model.logits(features)
-        reached, going = [0] * len(rows), places
+        reached, going = [0] * len(rows), list(range(len(rows)))
         for place in range(1 + n_drafted):
             self._emit([rows[row] for row in going], logits[going, place])
             self.decoded_symbols += len(going)
@@ -171,16 +186,16 @@ class Engine:
             if not going:
                 break
         if n_drafted:
-            for row, sequence in enumerate(rows):
-                state.truncate(row, len(sequence.ids) - 1)
-        self._draft(rows, features[places, reached])
+            for place, sequence in zip(places, rows, strict=True):
+                state.truncate(place, len(sequence.ids) - 1)
+        self._draft(rows, features[list(range(len(rows))), reached])
 
-    def _leave_early(self, rows: list[Sequence], ids: Tensor) -> Tensor:
+    def _leave_early(self, rows: list[Sequence], places: list[int], ids: Tensor) -> Tensor:
         """Run one symbol of each row as deep as its confidence asks; return logits."""
         # 1 is never exceeded: without a confidence of its own a row runs to the end.
         sure = [s.params.exit_confidence or 1.0 for s in rows]
         state = cast(StackState, self._memory.state)
-        logits, depths = decode_early(cast(Llama, self.model), ids, state, range(len(rows)), sure)
+        logits, depths = decode_early(cast(Llama, self.model), ids, state, places, sure)
         self.decoded_symbols += len(rows)
         for sequence, depth in zip(rows, depths, strict=True):
             sequence.depths.append(depth)

@@ -26,6 +26,7 @@ from smidgen.models.layers import Embedding, Linear, SwiGLUConfig
 from smidgen.models.patch_decoders import DECODERS
 from smidgen.models.patch_state import PatchRecall, PatchState
 from smidgen.models.patching import (
+    FIRST_SPECIAL,
     PATCHERS,
     Marks,
     PatcherConfig,
@@ -236,7 +237,12 @@ class BytePatch(nn.Module):
         def make_trunk(n_patches: int) -> StackState:
             return self.trunk.init_state(rows, n_patches, dtype)
 
-        return PatchState(encoder, others, make_trunk, d_local, self.decoder.slots * d_local)
+        longest, foresees = self.config.patcher.longest, self.patcher.foresees
+
+        def ends_patch(before: int, symbol: int, n_open: int) -> bool:
+            return symbol >= FIRST_SPECIAL or n_open == longest - 1 or foresees(before, symbol)
+
+        return PatchState(encoder, others, make_trunk, (d_local, self.decoder.slots * d_local), ends_patch)
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Draw every weight from the generator; the loss starts at about ln(vocab_size)."""

@@ -28,13 +28,17 @@ class PatchState:
         encoder: StackState,
         others: Sequence[StackState],
         make_trunk: Callable[[int], StackState],
-        d_local: int,
-        d_context: int,
+        widths: tuple[int, int],
+        ends_patch: Callable[[int, int, int], bool],
     ) -> None:
         """Take the memory of the encoder, that of decoder and patcher where they have any, and how to make a trunk's.
 
-        `make_trunk` is given a number of patches; `d_context` is the width of all contexts of one patch.
+        `make_trunk` is given a number of patches; `widths` are those of the encoder and of all contexts of one patch;
+        `ends_patch` says of the symbol before, a symbol and the length of the open patch whether it will end there,
+        as far as that is known beforehand.
         """
+        d_local, d_context = widths
+        self._ends_patch = ends_patch
         self.encoder, self.others = encoder, others
         self.trunk = make_trunk(min(FIRST_PATCHES, encoder.max_len))
         self._make_trunk = make_trunk
@@ -63,6 +67,11 @@ class PatchState:
         """Return how many symbols the open patch of a row has."""
         ended = self.ended[row]
         return len(ended) - 1 - bisect_left(ended, ended[-1]) if ended and ended[-1] else len(ended)
+
+    def is_heavy(self, row: int, symbol: int) -> bool:
+        """Whether this next symbol of a row will end its patch, and so set the trunk to work."""
+        ids = self.ids[row]
+        return self._ends_patch(ids[-1] if ids else -1, symbol, self.n_open(row))
 
     def reserve_patches(self, n: int) -> None:
         """Make sure that every row can hold `n` patches."""

@@ -155,6 +155,10 @@ class NoEnds(nn.Module):
         """Mark nothing."""
         return Marks(torch.zeros_like(seen.ids, dtype=torch.bool))
 
+    def foresees(self, before: int, symbol: int) -> bool:
+        """Whether a symbol is known to end its patch before it is run, from itself and the one before it."""
+        return False
+
     def losses(self, marks: Marks, targets: Tensor, weights: Tensor) -> dict[str, Tensor]:
         """Return nothing: there is nothing to learn."""
         return {}
@@ -174,6 +178,14 @@ class AfterWords(NoEnds):
         """Mark symbols that follow a word and are not part of it."""
         inside = _inside_word(torch.cat([seen.id_before, seen.ids], 1))
         return Marks(inside[:, :-1] & ~inside[:, 1:])
+
+    def foresees(self, before: int, symbol: int) -> bool:
+        """Whether a symbol follows a word and is not part of it."""
+        return IN_WORDS[before] and not IN_WORDS[symbol] if 0 <= before < FIRST_SPECIAL > symbol else False
+
+
+IN_WORDS = [byte >= 0x80 or chr(byte).isalnum() for byte in range(FIRST_SPECIAL)]
+"""Whether each byte is part of a word."""
 
 
 def _inside_word(ids: Int[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
@@ -198,6 +210,10 @@ class Surprise(nn.Module):
         x = self.embed_tokens(seen.ids).to(seen.encoded.dtype)
         logits = self.embed_tokens.attend(self.stack(x, seen.recall)).float()
         return Marks(_entropy(logits) > self.threshold * THRESHOLD_UNIT, logits=logits)
+
+    def foresees(self, before: int, symbol: int) -> bool:
+        """Whether a symbol is known to end its patch before it is run, from itself and the one before it."""
+        return False
 
     def losses(self, marks: Marks, targets: Tensor, weights: Tensor) -> dict[str, Tensor]:
         """Return the tiny model's next-symbol loss and the threshold's quantile loss."""
@@ -245,6 +261,10 @@ class Dissimilar(nn.Module):
         begins = F.pad(seen.id_before < 0, (0, seen.ids.shape[1] - 1))
         probability = ((1 - likeness) / 2).masked_fill(begins, 1.0).clamp(0, 1)
         return Marks(probability >= 0.5, probability)
+
+    def foresees(self, before: int, symbol: int) -> bool:
+        """Whether a symbol is known to end its patch before it is run, from itself and the one before it."""
+        return False
 
     def losses(self, marks: Marks, targets: Tensor, weights: Tensor) -> dict[str, Tensor]:
         """Return H-Net's ratio loss (its equation 10), row by row, so that accumulation changes nothing."""

@@ -27,6 +27,13 @@ class DecodeState(Protocol):
         """Symbols a row can hold."""
         ...
 
+    def is_heavy(self, row: int, symbol: int) -> bool:
+        """Whether this next symbol of a row sets a part of the model to work that most symbols leave alone.
+
+        A hint for whoever runs many rows: what is heavy costs little more for many rows than for one.
+        """
+        ...
+
     def truncate(self, row: int, length: int) -> None:
         """Forget everything after the first `length` symbols of a row; 0 frees the row."""
         ...
@@ -83,6 +90,10 @@ class StackState:
         for row in chosen:
             self.lengths[row] += n_new
         return _recall(self, chosen, starts, n_new)
+
+    def is_heavy(self, row: int, symbol: int) -> bool:
+        """Return False: one symbol is as much work as another."""
+        return False
 
     def truncate(self, row: int, length: int) -> None:
         """Forget everything after the first `length` symbols of a row; 0 frees the row."""
