@@ -22,6 +22,7 @@ from smidgen.journey.clock import Clock
 from smidgen.journey.material import Material
 from smidgen.journey.screen import Screen
 from smidgen.journey.watching import TEMPERATURE, openings, write_samples
+from smidgen.models import ModelConfig
 from smidgen.models.stats import count_parameters
 from smidgen.planning.measure import remember_run, remembered_machine
 from smidgen.planning.presets import read_size
@@ -79,6 +80,12 @@ def _measure(shipped: LoadedModel, material: Material, symbols: int) -> Measured
     return bits_per_byte_of_symbols(shipped.model, shipped.tokenizer, documents)
 
 
+def _shipped(begun: Begun) -> ModelConfig:
+    """Return the model without the heads that were only to teach."""
+    config = begun.recipe.model
+    return config.model_copy(update={"heads": config.heads.shipped()})
+
+
 def _figures(
     begun: Begun, progress: Progress, log: list[dict[str, Any]], validation: Measured, runtime: Runtime
 ) -> dict[str, Any]:
@@ -92,7 +99,7 @@ def _figures(
         "seconds": round(progress.seconds, 1),
         "tokens": progress.symbols,
         "epochs": round(progress.symbols / train.symbols, 3),
-        "parameters": count_parameters(begun.recipe.model).total,
+        "parameters": count_parameters(_shipped(begun)).total,
         "file_bytes": _directory_bytes(begun.run.model),
         "memory_bytes": _peak_memory(runtime.device),
         "mfu": statistics.median(mfu) if mfu else None,
