@@ -15,7 +15,9 @@ from smidgen.models import BytePatchConfig, build_model
 from smidgen.models.patching import FixedConfig, SpaceConfig, end_patches, smooth
 from smidgen.models.pooling import POOLINGS, CrossAttentionConfig, LastConfig, MaxConfig, MeanConfig
 from smidgen.models.stats import count_parameters, flops_per_symbol, kv_bytes_per_symbol, weight_bytes
+from smidgen.runtime import Runtime
 from smidgen.tokenizers.bytes import ByteTokenizer
+from smidgen.training.parallel import decide_compile
 
 STOPLESS = SamplingParams(max_symbols=12, stop_ids=frozenset())
 EOT = 256
@@ -41,9 +43,7 @@ def test_no_patch_is_longer_than_the_longest_and_none_is_cut():
     assert pieces("漢字" * 5)[0] == "漢字漢字漢字".encode()[:16]
 
 
-@given(
-    st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40), st.integers(1, 6), st.integers(0, 5)
-)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40), st.integers(1, 6), st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
 def test_ends_and_places_are_those_of_counting(symbols, longest, n_open):
     n_open = min(n_open, longest - 1)
@@ -303,3 +303,13 @@ def test_rows_that_end_a_patch_wait_for_each_other():
     del model.trunk.forward
     for prompt, sequence in zip(prompts, done, strict=True):
         assert sequence.symbols == recompute(model, prompt, 40)
+
+
+def test_what_has_no_fixed_shapes_is_compiled_only_when_asked():
+    runtime = Runtime(torch.device("cpu"), torch.float32)
+    config = BYTE_MODELS["bytes-space"]
+    assert decide_compile("auto", 1e6, runtime, model=config) == (
+        False,
+        "torch.compile off: patches differ in number from batch to batch",
+    )
+    assert decide_compile("on", 1e6, runtime, model=config)[0]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import BaseModel, Discriminator, Tag
+from pydantic import Discriminator, Tag
 from torch import Tensor, nn
 
 from smidgen.models.bytepatch import BytePatch, BytePatchConfig
@@ -16,7 +16,7 @@ from smidgen.models.state import DecodeState
 
 def _family(config: Any) -> Any:
     """Return the family a config is of; a Llama where nothing else is said."""
-    return config.type if isinstance(config, BaseModel) else config.get("type", "llama") if config else "llama"
+    return config.type if isinstance(config, LlamaConfig | BytePatchConfig) else config.get("type", "llama") if config else "llama"
 
 
 ModelConfig = Annotated[
@@ -27,7 +27,7 @@ ModelConfig = Annotated[
 Model = Llama | BytePatch
 """The union of model classes, as `ModelConfig` is of their configs."""
 
-MODELS: dict[str, type[Llama] | type[BytePatch]] = {"llama": Llama, "bytepatch": BytePatch}
+MODELS: dict[str, type[Any]] = {"llama": Llama, "bytepatch": BytePatch}
 CONFIGS: dict[str, type[LlamaConfig] | type[BytePatchConfig]] = {"llama": LlamaConfig, "bytepatch": BytePatchConfig}
 
 

@@ -54,6 +54,8 @@ class BytePatchConfig(Config):
 
     needs_bytes: ClassVar[bool] = True
     """Whether its symbols must be bytes."""
+    fixed_shapes: ClassVar[bool] = False
+    """Whether every tensor's shape follows from that of the batch."""
     type: Literal["bytepatch"] = "bytepatch"
     vocab_size: Annotated[int, Field(ge=256)] = 264
     """Symbols: 256 bytes, then the specials, and for the patcher `symbol` the end of a patch."""

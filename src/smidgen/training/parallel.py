@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from smidgen.data.batch import Batch
-from smidgen.models import Model
+from smidgen.models import Model, ModelConfig
 from smidgen.models.heads import HeadsConfig
 from smidgen.runtime import Runtime
 from smidgen.training.config import TrainConfig
@@ -90,12 +90,17 @@ COMPILE_REPAYS_SECONDS = 90.0
 """Compiling a training step costs 15-40 s of CPU time and gives +39% (measured.md): not worth it in shorter runs."""
 
 
-def decide_compile(choice: str, seconds_expected: float, runtime: Runtime, sharded: bool = False) -> tuple[bool, str]:
+def decide_compile(
+    choice: str, seconds_expected: float, runtime: Runtime, sharded: bool = False, model: ModelConfig | None = None
+) -> tuple[bool, str]:
     """Decide whether to compile, with the reason in words a person can use."""
     if sharded:
         return False, "torch.compile off: the weights are sharded and come and go within a step"
     if choice != "auto":
         return choice == "on", f"torch.compile {choice}: asked for"
+    if model is not None and not model.fixed_shapes:
+        # The number of patches leaves the graph in the middle: over 90 s of compiling for one small step.
+        return False, "torch.compile off: patches differ in number from batch to batch"
     if runtime.device.type not in ("cpu", "cuda"):
         return False, f"torch.compile off: not for {runtime.device.type}"
     if seconds_expected < COMPILE_REPAYS_SECONDS:
