@@ -1,6 +1,7 @@
 """A model written out: the same computation with every block, map and vector its own."""
 
 import torch
+from torch import Tensor
 
 from smidgen.models.layers import AdaptedLinear
 from smidgen.models.llama import Llama
@@ -13,7 +14,7 @@ def merge_model(model: Llama) -> Llama:
 
     It is as large as the model is deep; the model itself is unchanged. In fp32 logits agree to rounding.
     """
-    weights = dict(model.named_parameters(remove_duplicate=False))
+    weights: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     for name, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, AdaptedLinear):
             weights[f"{name}.weight"] = module.merged()

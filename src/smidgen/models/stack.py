@@ -151,8 +151,9 @@ def _adapt(block: Block, config: StackConfig, depth: int) -> Block:
     for theirs, ours in ((block.self_attn, made.self_attn), (block.mlp, made.mlp)):
         for name, module in theirs.named_children():
             part = "mlp" if theirs is block.mlp else "output" if name == "o_proj" else "attention"
-            adapts = part in shared and isinstance(module, Linear)
-            setattr(ours, name, AdaptedLinear(module, config.depth_lora_rank) if adapts else module)
+            if part in shared and isinstance(module, Linear):
+                module = AdaptedLinear(module, config.depth_lora_rank)
+            setattr(ours, name, module)
     return made
 
 
