@@ -101,7 +101,8 @@ class Dictated:
 
 def open_sides() -> list[Side]:
     texts = [d.text for d in documents(VillageConfig(), "train", n_bytes=1_500_000) if d.text.isascii()]
-    long = ["\n\n".join(texts[n : n + 12]) for n in range(0, 16 * 12, 12)]
+    whole = "\n\n".join(texts)
+    long = [whole[row * 4096 :][:4096] for row in range(64)]
     bpe, _ = train_bpe(texts, BpeConfig(vocab_size=4096))
     dtype = choose_dtype("auto", torch.device("cpu"))
     tokenizers: dict[str, Tokenizer] = {POOLED: ByteTokenizer(), BYTES: ByteTokenizer(), BPE: bpe}

@@ -16,7 +16,9 @@ from smidgen.models.state import DecodeState
 
 def _family(config: Any) -> Any:
     """Return the family a config is of; a Llama where nothing else is said."""
-    return config.type if isinstance(config, LlamaConfig | BytePatchConfig) else config.get("type", "llama") if config else "llama"
+    if isinstance(config, LlamaConfig | BytePatchConfig):
+        return config.type
+    return config.get("type", "llama") if isinstance(config, dict) else "llama"
 
 
 ModelConfig = Annotated[
