@@ -63,7 +63,7 @@ def fit(
             ended = "interrupted"
             break
         before = _agree(runtime, clock.share(progress.step))
-        _switch_loops(run, config, before, watch)
+        _switch_loops(run, config, before, watch, outside)
         micro = next(batches)
         multiplier = learning_rate_multiplier(before, config.schedule)
         set_dropout(run.model, dropout_rate(before, config.dropout))
@@ -102,12 +102,13 @@ def _end(run: RunState, outside: Outside, ended: str) -> None:
     run.whole_model.eval()
 
 
-def _switch_loops(run: RunState, config: TrainConfig, share: float, watch: LossWatch) -> None:
+def _switch_loops(run: RunState, config: TrainConfig, share: float, watch: LossWatch, outside: Outside) -> None:
     """Let repeated blocks repeat from the share of the budget the run wants it, and not before."""
     on = config.loop_from is None or share >= config.loop_from
     if on != run.looped:
         switch_loops(run.model, on)
         run.looped = on
+        outside.note(run.progress, "repeated blocks repeat from here on" if on else "repeated blocks run once for now")
         watch.restart()  # deeper from one step to the next: the loss may jump
 
 
