@@ -24,7 +24,7 @@ from smidgen.checkpoint.hf_config import is_expressible, read_config, write_conf
 from smidgen.checkpoint.tensors import PICKLE_SUFFIXES, TensorSource, open_tensors, write_tensors
 from smidgen.checkpoint.weights import expanded_weights, read_model, sharing_holds, unique_weights
 from smidgen.errors import CheckpointError
-from smidgen.models import MODELS, Model
+from smidgen.models import Model
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.tokenizers.loading import load_tokenizer
 
@@ -77,7 +77,7 @@ def save_model(
 
 def write_model_files(staging: Path, model: nn.Module, tokenizer: Tokenizer, dtype: torch.dtype, card: str) -> None:
     """Write everything but the tokenizer into a directory that nobody reads yet."""
-    if not isinstance(model, tuple(MODELS.values())):
+    if not isinstance(model, Model):
         raise TypeError(f"save the bare model, not a {type(model).__name__} around it")
     config = model.config.model_copy(update={"heads": model.config.heads.shipped()})
     weights = expanded_weights(model) if is_expressible(config) else unique_weights(model)

@@ -34,9 +34,13 @@ CONFIGS: dict[str, type[LlamaConfig] | type[BytePatchConfig]] = {"llama": LlamaC
 
 
 class LanguageModel(Protocol):
-    """The contract every model keeps, whatever is inside."""
+    """The contract every model keeps, whatever is inside; a `state` is one that its own `init_state` has made."""
 
-    config: ModelConfig
+    @property
+    def config(self) -> ModelConfig:
+        """Return the shape."""
+        ...
+
     compute_dtype: torch.dtype | None
     training: bool
     heads: Heads
@@ -51,7 +55,7 @@ class LanguageModel(Protocol):
         ...
 
     def forward(
-        self, ids: Int[Tensor, "B T"], state: DecodeState | None = None, rows: Sequence[int] | None = None
+        self, ids: Int[Tensor, "B T"], state: Any = None, rows: Sequence[int] | None = None
     ) -> Float[Tensor, "B T V"]:
         """Return fp32 logits of the symbol after each position; with `state`, of T new symbols in `rows`."""
         ...
@@ -59,7 +63,7 @@ class LanguageModel(Protocol):
     def features(
         self,
         ids: Int[Tensor, "B T"],
-        state: DecodeState | None = None,
+        state: Any = None,
         rows: Sequence[int] | None = None,
         causal: bool = True,
     ) -> Float[Tensor, "B T D"]:
