@@ -1,7 +1,5 @@
 """What a run reads: its tokenizer, trained or taken over, and its text as token shards; made once."""
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from smidgen.checkpoint.atomic import staged_directory
 from smidgen.data.corpus import Corpus
 from smidgen.data.documents import Document
 from smidgen.data.prepare import prepare
@@ -162,7 +161,8 @@ def make_material(
     """Make tokenizer and shards of a run, or open those it has; `given` is the tokenizer of a model to go on from."""
     if not run.tokenizer.is_dir():
         tokenizer = given or _make_tokenizer(recipe, source, screen)
-        _save_tokenizer(tokenizer, run.tokenizer)
+        with staged_directory(run.tokenizer) as staging:
+            tokenizer.save(staging)
     tokenizer = load_tokenizer(run.tokenizer)
     shards = prepare(
         source.documents,
@@ -209,16 +209,3 @@ def _make_tokenizer(recipe: Recipe, source: Source, screen: Screen) -> Tokenizer
     for note in notes:
         screen.say(note)
     return tokenizer
-
-
-def _save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
-    staging = directory.with_name(f".{directory.name}.{os.getpid()}.part")
-    try:
-        staging.mkdir(parents=True)
-        tokenizer.save(staging)
-        staging.rename(directory)
-    except OSError as error:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise RunError(
-            f"{directory}: cannot be written ({error.strerror}). Free some space, or choose --out."
-        ) from None
