@@ -62,13 +62,16 @@ def train(directory: Path, name: str, runtime: Runtime) -> None:
             return None
         return 3, load_file(directory / f"{resumes}.state"), json.loads((directory / f"{resumes}.json").read_text())
 
+    def look(progress):
+        seen.append(progress.model(batch_of(0).ids).sum().item())
+
     outside = Outside(
         on_record=[lambda record: losses.append(record["loss"])],
         is_first=runtime.is_first,
         save_state=save_state,
         load_state=load_state,
         checkpoint_steps=3,
-        hooks=[Hook(2, lambda progress: seen.append(progress.model(batch_of(0).ids).sum().item()))],
+        hooks=[Hook(2, look)] if runtime.is_first else [],  # as in a run: what looks and writes is on rank 0 alone
     )
     fit(model, batches_from, next_token, config, runtime, outside)
     if runtime.is_first:

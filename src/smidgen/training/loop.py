@@ -75,13 +75,13 @@ def fit(
         progress.share = _agree(runtime, clock.share(progress.step))
         watch.see(log.add(progress, micro, means, norm, multiplier))
         saves = _decide(runtime, outside.save_is_due(progress.step))
-        has_work = saves or outside.hooks_are_due(run, before)
-        if has_work:  # nothing is saved that was not seen
+        looks = _decide(runtime, outside.hooks_are_due(run, before))
+        if saves or looks:  # nothing is saved that was not seen
             watch.see(log.flush(progress))
         if _went_back(run, outside, watch, runtime):
             batches = batches_from(progress.data_step)
-        elif has_work:
-            outside.work(run, before, saves and watch.is_calm)
+        elif saves or looks:
+            outside.work(run, before, looks, saves and watch.is_calm)
             log.restart()
     watch.see(log.flush(progress))
     if not _went_back(run, outside, watch, runtime) and not watch.is_calm:

@@ -66,10 +66,14 @@ class Outside:
         """Whether a hook is due after this step."""
         return any(hook.is_due(share_before, run.progress.share) for hook in self.hooks)
 
-    def work(self, run: RunState, share_before: float, saves: bool = False) -> None:
-        """Run the hooks that are due, on the weights that would be shipped, and save if that is wanted."""
+    def work(self, run: RunState, share_before: float, looks: bool, saves: bool) -> None:
+        """Run the hooks that are due, on the weights that would be shipped, and save if that is wanted.
+
+        Whether there is anything to look at is rank 0's word, since only it has hooks; where weights are in parts, all
+        must help it to see them.
+        """
         due = [hook for hook in self.hooks if hook.is_due(share_before, run.progress.share)]
-        if due and (self.is_first or run.is_sharded):
+        if looks and (self.is_first or run.is_sharded):
             with run.average.in_place() if run.average else nullcontext():
                 run.gather()
                 run.whole_model.eval()
