@@ -88,10 +88,10 @@ def test_conversations_are_documents_in_the_template(tmp_path):
     ids = made.train.read(int(made.train.starts[0]), int(made.train.lengths[0])).tolist()
     assert ids == [
         *BYTES.encode_with_specials(
-            "<|endoftext|><|im_start|>user\nHi 0<|im_end|>\n<|im_start|>assistant\nYes<|im_end|>\n<|endoftext|>"
+            "<|endoftext|><|im_start|>user\n Hi 0<|im_end|>\n<|im_start|>assistant\n Yes<|im_end|>\n<|endoftext|>"
         )
     ]
-    assert made.train.document_bytes[0] == len("user\nHi 0\nassistant\nYes\n")
+    assert made.train.document_bytes[0] == len("user\n Hi 0\nassistant\n Yes\n")
 
 
 def test_a_sample_is_even_and_near_its_budget(tmp_path):

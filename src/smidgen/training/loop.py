@@ -86,6 +86,7 @@ def fit(
     watch.see(log.flush(progress))
     if not _went_back(run, outside, watch, runtime) and not watch.is_calm:
         outside.note(progress, f"the last step's loss, {progress.loss:.2f}, is far above the best; the model has it.")
+    loss_module.release()
     _end(run, outside, ended)
     return progress
 

@@ -14,6 +14,7 @@ from smidgen.data.batch import Batch
 from smidgen.errors import TrainingError
 from smidgen.runtime import Runtime
 from smidgen.training.config import TrainConfig
+from smidgen.training.parallel import as_written
 from smidgen.training.progress import Hook, Progress
 from smidgen.training.state import RunState
 
@@ -74,7 +75,7 @@ class Outside:
         """
         due = [hook for hook in self.hooks if hook.is_due(share_before, run.progress.share)]
         if looks and (self.is_first or run.is_sharded):
-            with run.average.in_place() if run.average else nullcontext():
+            with run.average.in_place() if run.average else nullcontext(), as_written():
                 run.gather()
                 run.whole_model.eval()
                 for hook in due if self.is_first else ():

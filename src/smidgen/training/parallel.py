@@ -18,9 +18,10 @@ from torch.nn.parallel import DistributedDataParallel
 from smidgen.data.batch import Batch
 from smidgen.models import Model, ModelConfig
 from smidgen.models.heads import HeadsConfig
+from smidgen.models.stack import Block
 from smidgen.runtime import Runtime
 from smidgen.training.config import TrainConfig
-from smidgen.training.objectives import LossSum, Objective
+from smidgen.training.objectives import Compilable, LossSum, Objective
 from smidgen.training.sharded import copy_for_sharding, shard
 
 
@@ -31,6 +32,25 @@ class LossModule(nn.Module):
         super().__init__()
         self.model = model
         self._objective = objective
+
+    def compile_parts(self) -> None:
+        """Compile the blocks and what the objective names, in place, for the shapes of training.
+
+        Not the whole step: one graph serves every depth, so a step is as fast (5,514 symbols/s at 10M, 5,410 whole) for
+        less than half of the compiling (38 s, 93 s whole; LOG.md, 2026-11-22), and what surrounds blocks may vary.
+        """
+        for block in self._blocks():
+            block.compile()
+        if isinstance(self._objective, Compilable):
+            self._objective = self._objective.compiled()
+
+    def release(self) -> None:
+        """Let the blocks be as they were written."""
+        for block in self._blocks():
+            block._compiled_call_impl = None
+
+    def _blocks(self) -> list[Block]:
+        return [module for module in self.model.modules() if isinstance(module, Block)]
 
     def forward(
         self, ids: Tensor, targets: Tensor, weights: Tensor, extra: dict[str, Tensor]
@@ -75,9 +95,10 @@ def wrap(model: Model, objective: Objective, config: TrainConfig, runtime: Runti
 
 
 def apply(loss: LossModule, config: TrainConfig, runtime: Runtime, compiled: bool) -> ParallelLoss:
-    """Make the loss what this runtime runs: compile it, then DDP where it is not sharded."""
-    # Fixed shapes: the planner gives every micro-batch the same rows and length, so one graph serves the run.
-    module = cast(nn.Module, torch.compile(loss, dynamic=False)) if compiled else loss
+    """Make the loss what this runtime runs: compile its parts, then DDP where it is not sharded."""
+    if compiled:
+        loss.compile_parts()
+    module: nn.Module = loss
     if runtime.world > 1 and config.parallel == "ddp":
         device_ids = [runtime.device.index] if runtime.device.type == "cuda" else None
         # What a depth that waits has, or a head the objective does not ask, gets no gradient: DDP must look for it.
@@ -86,8 +107,13 @@ def apply(loss: LossModule, config: TrainConfig, runtime: Runtime, compiled: boo
     return ParallelLoss(module, runtime.world)
 
 
-COMPILE_REPAYS_SECONDS = 90.0
-"""Compiling a training step costs 15-40 s of CPU time and gives +39% (measured.md): not worth it in shorter runs."""
+def as_written() -> AbstractContextManager[object]:
+    """Within this context compiled blocks run as they are written: a shape met once does not repay a compilation."""
+    return cast(AbstractContextManager[object], torch.compiler.set_stance("force_eager"))
+
+
+COMPILE_REPAYS_SECONDS = 120.0
+"""Compiling takes 35 s and gives 30-48% (LOG.md, 2026-11-22): not worth it in shorter runs."""
 
 
 def decide_compile(

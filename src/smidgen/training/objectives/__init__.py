@@ -6,6 +6,7 @@ masks, accumulation and data parallelism agree exactly. Each variant is a small 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -25,3 +26,12 @@ class LossSum:
 
 
 Objective = Callable[[Model, Batch], LossSum]
+
+
+@runtime_checkable
+class Compilable(Protocol):
+    """An objective with a part worth compiling."""
+
+    def compiled(self) -> Objective:
+        """Return the same objective with that part compiled, for batches of one shape."""
+        ...

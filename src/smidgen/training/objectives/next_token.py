@@ -1,9 +1,10 @@
 """Predict the next symbol: the loss of pretraining and, with a chat mask in the weights, of fine-tuning."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
@@ -12,7 +13,13 @@ from smidgen.config import Config
 from smidgen.data.batch import Batch
 from smidgen.models import Model
 from smidgen.training.objectives import LossSum
-from smidgen.training.objectives.cross_entropy import UNSOFTENED, Softening, cross_entropy_sum, cross_entropy_sums
+from smidgen.training.objectives.cross_entropy import (
+    UNSOFTENED,
+    Softening,
+    Sums,
+    cross_entropy_sum,
+    cross_entropy_sums,
+)
 
 
 class NextTokenConfig(Config):
@@ -30,12 +37,17 @@ class NextToken:
     """The objective of a NextTokenConfig."""
 
     config: NextTokenConfig
+    sums: Callable[..., Sums] = cross_entropy_sums
+
+    def compiled(self) -> "NextToken":
+        """Compile the cross-entropy: a third of a small model's step in eager mode (LOG.md, 2026-11-22)."""
+        return replace(self, sums=torch.compile(self.sums, dynamic=False))
 
     def __call__(self, model: Model, batch: Batch) -> LossSum:
         """Return the summed next-symbol loss of a batch."""
         features, own_losses = model.features_and_losses(batch.ids, batch.targets, batch.weights)
         softening = Softening(self.config.label_smoothing, self.config.z_loss)
-        sums = cross_entropy_sums(
+        sums = self.sums(
             features.flatten(0, 1),
             model.head_weight(),
             batch.targets.flatten(),
