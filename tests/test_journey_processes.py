@@ -55,7 +55,7 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path: Path):
 @pytest.mark.slow
 def test_what_the_first_process_refuses_ends_the_others_without_a_word(tmp_path: Path):
     done = start(tmp_path, 2, tmp_path / "nothing")
-    out, err = done.communicate(timeout=120)
+    _, err = done.communicate(timeout=120)
     assert done.returncode != 0
     assert err.count("no such file or folder") == 1
     assert "Connection closed" not in err

@@ -89,7 +89,7 @@ class Recipe(Config):
             raise ValueError(mismatch)
         if self.start_from is None and model.needs_bytes and isinstance(self.tokenizer, BpeConfig):
             raise ValueError(
-                f"a {model.type} model reads bytes: set tokenizer.type to bytes, or to bytes_bpe for the patcher symbol."
+                f"a {model.type} model reads bytes: set tokenizer.type to bytes (bytes_bpe for the patcher symbol)."
             )
         if train.loop_from is not None and model.stack.n_blocks == len(model.stack.layers):
             raise ValueError(
