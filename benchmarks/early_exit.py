@@ -35,22 +35,22 @@ PROMPT, ROWS = 16, 4
 RECIPE = """
 name = "early_exit"
 data = { type = "village", text_bytes = 4_000_000 }
-tokenizer = { type = "bpe", vocab_size = 1024 }
+tokenizer = { type = "bpe", vocab_size = 512 }
 [model]
-vocab_size = 1024
+vocab_size = 512
 max_seq_len = 256
 heads = { exit = { every = 2 } }
 [model.stack]
-d_model = 192
+d_model = 128
 layers = [0, 1, 2, 3, 4, 5, 6, 7]
-attention = { n_heads = 6, n_kv_heads = 2, qk_norm = true }
-mlp = { type = "relu2", d_ff = 768 }
+attention = { n_heads = 4, n_kv_heads = 2, qk_norm = true }
+mlp = { type = "relu2", d_ff = 512 }
 [train]
 seq_len = 256
-batch_tokens = 4096
+batch_tokens = 2048
 evaluations = 1
 samples = 1
-objective = { type = "early_exit" }
+objective = { type = "early_exit", scale = 1.0 }
 """
 
 
@@ -93,7 +93,7 @@ def measure(run: Path, n_rows: int, n_new: int, rounds: int) -> list[dict]:
     model = prepare_for_decoding(loaded.model)
     held_out = TokenShards(next(run.rglob("manifest.json")).parent).validation.documents()
     context = loaded.model.config.max_seq_len
-    rows = [ids[:context].tolist() for ids in held_out if len(ids) >= context // 2][:n_rows]
+    rows = [list(ids[:context]) for ids in held_out if len(ids) >= context // 2][:n_rows]
     prompts = [row[:PROMPT] for row in rows[:ROWS]]
     cases = [{"confidence": c, "speeds": []} for c in (None, *CONFIDENCES)]
     for _ in range(rounds):
@@ -109,14 +109,14 @@ def measure(run: Path, n_rows: int, n_new: int, rounds: int) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="20 seconds of training, two rounds: under two minutes")
+    parser.add_argument("--quick", action="store_true", help="45 seconds of training, two rounds: under two minutes")
     parser.add_argument("--run", type=Path, help="a finished run whose model has exits, instead of training one")
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     with tempfile.TemporaryDirectory() as folder:
-        run = chosen.run or train(Path(folder), 20 if chosen.quick else chosen.seconds)
+        run = chosen.run or train(Path(folder), 45 if chosen.quick else chosen.seconds)
         cases = measure(run, *((8, 64, 2) if chosen.quick else (16, 200, 5)))
     whole = cases[0]
     print(f"{'confidence':>12}{'depth':>8}{'tokens/s':>10}{'ratio':>8}{'bits/byte':>11}{'cost':>8}")

@@ -62,13 +62,14 @@ def decode_early(
         read = stack.mix(depth, x, embedded)
         if not left:
             x = block(read, recall.turn, depth, recall)
+        elif not inside:
+            block.remember(read, recall.turn, depth, recall)
         else:
             own = recall.of(left)
             block.remember(read[left], own.turn, depth, own)
-            if inside:
-                own = recall.of(inside)
-                went = block(read[inside], own.turn, depth, own)
-                x = x.index_copy(0, torch.tensor(inside, device=x.device), went)
+            own = recall.of(inside)
+            went = block(read[inside], own.turn, depth, own)
+            x = x.index_copy(0, torch.tensor(inside, device=x.device), went)
         if heads.exit is not None and inside and depth + 1 in heads.exits:
             said = model.logits(heads.exit(x[inside, -1]))
             sure = said.softmax(-1).amax(-1).tolist()
