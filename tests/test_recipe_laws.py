@@ -1,5 +1,6 @@
 """A recipe reads back as it was written, disagreements between rooms are caught, and all errors come at once."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from smidgen.config import merge
 from smidgen.errors import ConfigError
+from smidgen.models.stats import count_parameters, weight_bytes
 from smidgen.recipe import Recipe, differing_keys, format_recipe, load_recipe, recipe_from
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -40,10 +42,21 @@ def test_a_written_recipe_reads_back_equal(name: str, path: str, rate: float, la
     assert not differing_keys(recipe.model_dump(), recipe.model_dump())
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted([*RECIPES.glob("*.toml"), *RECIPES.glob("stlm/*.toml")]), ids=lambda path: path.name
+)
 def test_every_recipe_in_the_repository_is_valid(path: Path):
     recipe = load_recipe(path)
     assert recipe_from(tomllib.loads(format_recipe(recipe)), path.name) == recipe
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("stlm/*m*.toml")), ids=lambda path: path.name)
+def test_the_super_tiny_family_has_the_sizes_of_its_names(path: Path):
+    size = re.match(r"(\d+)m", path.stem)
+    if size is None:  # the smallest is named after what it is
+        assert weight_bytes(load_recipe(path).model) < 4e6
+    else:
+        assert count_parameters(load_recipe(path).model).total == pytest.approx(int(size[1]) * 1e6, rel=0.08)
 
 
 def test_a_vocabulary_must_be_one_number():

@@ -83,7 +83,9 @@ recipe = "own.toml"
     assert {arm.recipe.train.budget.tokens for arm in plan.arms} == {1536}  # pyright: ignore[reportAttributeAccessIssue]
 
 
-@pytest.mark.parametrize("path", sorted(STUDIES.glob("super-*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted([*STUDIES.glob("super-*.toml"), *STUDIES.glob("at-*.toml")]), ids=lambda path: path.stem
+)
 def test_every_study_in_the_repository_is_valid(tmp_path: Path, path: Path):
     (tmp_path / "a.txt").write_text("Once upon a time.")
     plan = plan_study(path, [f"data.path={tmp_path}"])
