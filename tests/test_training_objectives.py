@@ -442,3 +442,20 @@ def test_dropout_is_chosen_by_how_often_the_data_is_read():
     assert told == "dropout 0.1: the data is read about 20.0 times; it pays above 4"
     assert resolve_dropout(DropoutConfig(rate=0.3), 1.0) == (DropoutConfig(rate=0.3), None)
     assert dropout_rate(0.5, DropoutConfig()) == 0.0
+
+
+def test_a_compiled_model_is_compiled_once_however_the_rate_moves():
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    dropout, x = Dropout().train(), torch.ones(8, 8)
+    set_dropout(dropout, 0.1)
+    compiled = torch.compile(dropout, backend=count, dynamic=False)
+    for rate in (0.1, 0.2, 0.05, 0.3):
+        set_dropout(dropout, rate)
+        kept = compiled(x).unique().tolist()
+        assert kept[-1] == pytest.approx(1 / (1 - rate))
+    assert len(graphs) == 1
