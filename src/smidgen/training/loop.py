@@ -48,9 +48,8 @@ def fit(
     outside.resume(run)
     progress = run.progress
     clock = BudgetClock(config.budget, config.batch_tokens, progress.seconds)
-    compiled, reason = parallel.decide_compile(
-        config.compile, clock.seconds_expected(), runtime, run.is_sharded, model.config
-    )
+    seconds = clock.seconds_expected()
+    compiled, reason = parallel.decide_compile(config.compile, seconds, runtime, run.is_sharded, model.config)
     outside.note(progress, reason)
     loss_of = parallel.apply(loss_module, config, runtime, compiled)
     progress.compiled = compiled
