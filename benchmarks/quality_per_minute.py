@@ -27,6 +27,7 @@ from smidgen.runtime import describe_hardware, open_runtime
 from smidgen.training import Outside, TrainConfig, fit
 from smidgen.training.config import AdamWConfig, ScheduleConfig, TimeBudget
 from smidgen.training.objectives.next_token import next_token
+from smidgen.training.parallel import as_written
 
 LEARNING_RATES = (1e-3, 3e-3)
 """The baseline's: nanoGPT's for a model of this size, and three times it; the better one counts."""
@@ -46,6 +47,8 @@ def train_baseline(run: RunDirectory, parameters: int, seconds: float, rate: flo
     tokenizer = load_model(run.path).tokenizer
     shards = TokenShards(next(run.path.rglob("manifest.json")).parent)
     model = GPT2(gpt2_of(parameters, tokenizer.vocab_size))
+    for block in model.blocks:  # `fit` compiles our own kind of block, so the baseline's are compiled here
+        block.compile()
     layout = Layout(seq_len=512, rows=16, micros=1, rank=0, world=1)
     stream = PackedStream(shards.train, tokenizer, layout, 0)
     config = TrainConfig(
@@ -64,7 +67,8 @@ def measure(model: torch.nn.Module, run: RunDirectory, documents: int) -> float:
     tokenizer = load_model(run.path).tokenizer
     shards = TokenShards(next(run.path.rglob("manifest.json")).parent)
     held_out = islice(shards.validation.documents(), documents)
-    return bits_per_byte_of_symbols(model, tokenizer, held_out, Protocol(context=512, stride=512)).bits_per_byte
+    with as_written():
+        return bits_per_byte_of_symbols(model, tokenizer, held_out, Protocol(context=512, stride=512)).bits_per_byte
 
 
 def main() -> None:
