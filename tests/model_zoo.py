@@ -111,7 +111,8 @@ BYTE_MODELS = {
         logit_softcap=20.0,
     ),
     "bytes-thinking": tiny_bytes(
-        patcher=FixedConfig(longest=3), heads=HeadsConfig(future=FutureConfig(n=1, keep=True), thought=ThoughtConfig(span=2))
+        patcher=FixedConfig(longest=3),
+        heads=HeadsConfig(future=FutureConfig(n=1, keep=True), thought=ThoughtConfig(span=2)),
     ),
 }
 EVERY_MODEL = MODELS | BYTE_MODELS
