@@ -113,8 +113,8 @@ def test_conversations_teach_the_answers_only():
     batch = conversation_batch(BYTES, encoded, 64)
     assert batch.ids.shape == (2, 64)
     taught = [BYTES.decode(batch.targets[row][batch.weights[row] > 0].tolist()) for row in (0, 1)]
-    assert taught == ["Yés", "No"]
-    assert batch.bytes_scored == 6
+    assert taught == [" Yés", " No"]
+    assert batch.bytes_scored == len(" Yés No".encode())
     assert int(batch.weights.sum()) == 8
 
 

@@ -23,9 +23,14 @@ def interrupted(smidgen: Smidgen, monkeypatch: pytest.MonkeyPatch, owner: object
         signal.raise_signal(number)
         return result
 
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, work)
-        return smidgen("train", SMOKE)
+    # Started in the background of a shell, a process ignores SIGINT: the test is about one that does not.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, work)
+            return smidgen("train", SMOKE)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
 
 
 def one_line(outcome: Outcome) -> str:

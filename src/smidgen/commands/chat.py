@@ -26,7 +26,7 @@ def command(sampling: dict[str, Any], model: str, system: str | None, device: st
     from smidgen.inference.session import CHAT_DEFAULTS
     from smidgen.journey.speaking import chat_advice, open_speaker
 
-    speaker = open_speaker(model, device)
+    speaker = open_speaker(model, device, sampling)
     engine, params = speaker.engine, speaker.params(sampling, CHAT_DEFAULTS)
     for line in chat_advice(speaker):
         click.echo(line, err=True)

@@ -22,7 +22,7 @@ def command(sampling: dict[str, Any], model: str, prompt: str, samples: int, dev
     from smidgen.journey.speaking import open_speaker
 
     text = sys.stdin.read() if prompt == "-" else prompt
-    speaker = open_speaker(model, device, rows=min(samples, 16))
+    speaker = open_speaker(model, device, sampling, rows=min(samples, 16))
     engine, params = speaker.engine, speaker.params(sampling)
     if samples == 1:
         click.echo(text, nl=False)

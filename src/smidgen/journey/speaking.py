@@ -37,11 +37,13 @@ class Speaker:
         return _laid_over(own, given, "a sampling option")
 
 
-def open_speaker(source: str, device: str | None = None, rows: int = 1) -> Speaker:
+def open_speaker(source: str, device: str | None, sampling: Mapping[str, Any], rows: int = 1) -> Speaker:
     """Load a model and make it ready for decoding in this machine's fastest dtype.
 
-    Raises CheckpointError if there is no such model.
+    `sampling` is what was given, checked here because loading takes longer than refusing.
+    Raises ConfigError for a bad value, CheckpointError if there is no such model.
     """
+    _laid_over(WRITE_DEFAULTS, sampling, "a sampling option")
     runtime = open_runtime(device=device)
     loaded = load_model(source, dtype=runtime.dtype, device=runtime.device)
     engine = Engine(prepare_for_decoding(loaded.model), loaded.tokenizer, max_rows=rows)
