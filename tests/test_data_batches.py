@@ -115,7 +115,7 @@ def test_conversations_teach_the_answers_only():
     taught = [BYTES.decode(batch.targets[row][batch.weights[row] > 0].tolist()) for row in (0, 1)]
     assert taught == [" Yés", " No"]
     assert batch.bytes_scored == len(" Yés No".encode())
-    assert int(batch.weights.sum()) == 8
+    assert int(batch.weights.sum()) == 10
 
 
 def test_conversations_that_teach_nothing_or_do_not_fit_are_refused():
