@@ -21,7 +21,6 @@ class GPT2Config:
     n_heads: int
     max_seq_len: int = 512
     logit_softcap: None = None
-    fixed_shapes: bool = True
 
 
 class Block(nn.Module):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from model_zoo import EVERY_MODEL, MODELS, randomized, some_ids, tiny
 from smidgen.models import build_empty, build_model
-from smidgen.models.attention import attend_in_blocks
+from smidgen.models.attention import attend_causal, attend_in_blocks
 
 
 @pytest.fixture(params=EVERY_MODEL.values(), ids=EVERY_MODEL.keys())
@@ -118,10 +118,18 @@ def test_the_same_seed_draws_the_same_weights():
     assert not torch.equal(one.model.embed_tokens.weight, other.model.embed_tokens.weight)
 
 
+@pytest.mark.parametrize("length", [1, 20, 128, 300])
+def test_blocks_attend_as_the_fused_kernel_does(length):
+    generator = torch.Generator().manual_seed(0)
+    queries, keys, values = (torch.randn(2, heads, length, 8, generator=generator) for heads in (4, 2, 2))
+    expected = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
+    torch.testing.assert_close(attend_in_blocks(queries, keys, values), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(("length", "window"), [(300, 1), (300, 40), (300, 128), (300, 129), (130, 127), (20, 50)])
 def test_a_window_hides_what_is_further_back(length, window):
     generator = torch.Generator().manual_seed(0)
     queries, keys, values = (torch.randn(2, heads, length, 8, generator=generator) for heads in (4, 2, 2))
     seen = torch.ones(length, length, dtype=torch.bool).tril().triu(1 - window)
     expected = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen, enable_gqa=True)
-    torch.testing.assert_close(attend_in_blocks(queries, keys, values, window), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(attend_causal(queries, keys, values, window), expected, rtol=1e-4, atol=1e-5)

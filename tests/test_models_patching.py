@@ -15,9 +15,9 @@ from smidgen.models import BytePatchConfig, build_model
 from smidgen.models.patching import FixedConfig, SpaceConfig, end_patches, smooth
 from smidgen.models.pooling import POOLINGS, CrossAttentionConfig, LastConfig, MaxConfig, MeanConfig
 from smidgen.models.stats import count_parameters, flops_per_symbol, kv_bytes_per_symbol, weight_bytes
-from smidgen.runtime import Runtime
 from smidgen.tokenizers.bytes import ByteTokenizer
-from smidgen.training.parallel import decide_compile
+from smidgen.training.objectives.next_token import next_token
+from smidgen.training.parallel import LossModule
 
 STOPLESS = SamplingParams(max_symbols=12, stop_ids=frozenset())
 EOT = 256
@@ -305,11 +305,12 @@ def test_rows_that_end_a_patch_wait_for_each_other():
         assert sequence.symbols == recompute(model, prompt, 40)
 
 
-def test_what_has_no_fixed_shapes_is_compiled_only_when_asked():
-    runtime = Runtime(torch.device("cpu"), torch.float32)
-    config = BYTE_MODELS["bytes-space"]
-    assert decide_compile("auto", 1e6, runtime, model=config) == (
-        False,
-        "torch.compile off: patches differ in number from batch to batch",
-    )
-    assert decide_compile("on", 1e6, runtime, model=config)[0]
+def test_only_stacks_that_meet_few_lengths_are_compiled():
+    for name, trunk_too in {"bytes-space": True, "bytes-entropy": False, "bytes-learned": False}.items():
+        model = build_model(BYTE_MODELS[name])
+        loss = LossModule(model, next_token)
+        loss.compile_parts()
+        compiled = {block for block in model.modules() if getattr(block, "_compiled_call_impl", None) is not None}
+        assert set(model.encoder.layers) | set(model.decoder.stack.layers) <= compiled
+        assert (set(model.trunk.layers) <= compiled) == trunk_too
+        loss.release()

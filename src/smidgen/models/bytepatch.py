@@ -54,8 +54,6 @@ class BytePatchConfig(Config):
 
     needs_bytes: ClassVar[bool] = True
     """Whether its symbols must be bytes."""
-    fixed_shapes: ClassVar[bool] = False
-    """Whether every tensor's shape follows from that of the batch."""
     type: Literal["bytepatch"] = "bytepatch"
     vocab_size: Annotated[int, Field(ge=256)] = 264
     """Symbols: 256 bytes, then the specials, and for the patcher `symbol` the end of a patch."""
@@ -147,6 +145,7 @@ class BytePatch(nn.Module):
         self.pooling = POOLINGS[config.pooling.type](config.pooling, d_local)
         self.down_proj = Linear(d_local, d_trunk)
         self.trunk = Stack(config.stack)
+        self.trunk.steady = self.patcher.steady
         self.start = nn.Parameter(torch.empty(d_trunk))
         """What the decoder reads of the trunk while no patch has ended."""
         self.decoder = DECODERS[config.head](config.decoder, d_trunk, config.patcher.longest)
@@ -363,11 +362,11 @@ class BytePatch(nn.Module):
 
 
 def padded_patches(n: int, length: int) -> int:
-    """Return the number of patches that `n` are padded to: a multiple of about a sixteenth of the symbols.
+    """Return the number of patches that `n` are padded to: a multiple of about a thirtieth of the symbols.
 
     Few distinct shapes serve a run, so that memory is used again and compiled code too.
     """
-    step = max(8, 1 << max(0, (length // 16).bit_length() - 1))
+    step = max(8, 1 << max(0, (length // 32).bit_length() - 1))
     return -(-max(1, n) // step) * step
 
 

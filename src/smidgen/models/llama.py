@@ -24,8 +24,6 @@ class LlamaConfig(Config):
 
     needs_bytes: ClassVar[bool] = False
     """Whether its symbols must be bytes."""
-    fixed_shapes: ClassVar[bool] = True
-    """Whether every tensor's shape follows from that of the batch."""
     type: Literal["llama"] = "llama"
     vocab_size: Annotated[int, Field(ge=1)] = 4096
     """Symbols, specials included."""

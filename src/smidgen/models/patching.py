@@ -6,7 +6,7 @@ so a document begins with a patch of its own, and no patch is longer than `longe
 """
 
 import math
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -148,6 +148,9 @@ class Marks(NamedTuple):
 class NoEnds(nn.Module):
     """The rule of `fixed` and `symbol`: nothing but special symbols and the greatest length ends a patch."""
 
+    steady: ClassVar[bool] = True
+    """Whether about as many patches come of every batch; not while the rule is being learned."""
+
     def __init__(self, config: Config, d_local: int, vocab_size: int) -> None:
         super().__init__()
 
@@ -198,6 +201,8 @@ def _inside_word(ids: Int[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
 class Surprise(nn.Module):
     """The rule of `entropy`: what comes next is less certain than the threshold."""
 
+    steady: ClassVar[bool] = False
+
     def __init__(self, config: EntropyConfig, d_local: int, vocab_size: int) -> None:
         super().__init__()
         self.quantile = 1 - 1 / config.target
@@ -247,6 +252,8 @@ def _entropy(logits: Float[Tensor, "B T V"]) -> Float[Tensor, "B T"]:
 
 class Dissimilar(nn.Module):
     """The rule of `learned`: the encoder's output points away from the one before it."""
+
+    steady: ClassVar[bool] = False
 
     def __init__(self, config: LearnedConfig, d_local: int, vocab_size: int) -> None:
         super().__init__()

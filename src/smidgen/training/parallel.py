@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from smidgen.data.batch import Batch
-from smidgen.models import Model, ModelConfig
+from smidgen.models import Model
 from smidgen.models.heads import HeadsConfig
-from smidgen.models.stack import Block
+from smidgen.models.stack import Block, Stack
 from smidgen.runtime import Runtime
 from smidgen.training.config import TrainConfig
 from smidgen.training.objectives import Compilable, LossSum, Objective
@@ -37,10 +37,11 @@ class LossModule(nn.Module):
         """Compile the blocks and what the objective names, in place, for the shapes of training.
 
         Not the whole step: one graph serves every depth, so a step is as fast (5,514 symbols/s at 10M, 5,410 whole) for
-        less than half of the compiling (38 s, 93 s whole; LOG.md, 2026-11-22), and what surrounds blocks may vary.
+        less than half of the compiling (38 s, 93 s whole; LOG.md, 2026-11-22), and what surrounds blocks may vary. The
+        few lengths that a trunk of patches meets are compiled each by itself.
         """
         for block in self._blocks():
-            block.compile()
+            block.compile(dynamic=False)
         if isinstance(self._objective, Compilable):
             self._objective = self._objective.compiled()
 
@@ -50,7 +51,8 @@ class LossModule(nn.Module):
             block._compiled_call_impl = None
 
     def _blocks(self) -> list[Block]:
-        return [module for module in self.model.modules() if isinstance(module, Block)]
+        stacks = [module for module in self.model.modules() if isinstance(module, Stack) and module.steady]
+        return [block for stack in stacks for block in stack.layers if isinstance(block, Block)]
 
     def forward(
         self, ids: Tensor, targets: Tensor, weights: Tensor, extra: dict[str, Tensor]
@@ -116,17 +118,12 @@ COMPILE_REPAYS_SECONDS = 120.0
 """Compiling takes 35 s and gives 30-48% (LOG.md, 2026-11-22): not worth it in shorter runs."""
 
 
-def decide_compile(
-    choice: str, seconds_expected: float, runtime: Runtime, sharded: bool = False, model: ModelConfig | None = None
-) -> tuple[bool, str]:
+def decide_compile(choice: str, seconds_expected: float, runtime: Runtime, sharded: bool = False) -> tuple[bool, str]:
     """Decide whether to compile, with the reason in words a person can use."""
     if sharded:
         return False, "torch.compile off: the weights are sharded and come and go within a step"
     if choice != "auto":
         return choice == "on", f"torch.compile {choice}: asked for"
-    if model is not None and not model.fixed_shapes:
-        # The number of patches leaves the graph in the middle: over 90 s of compiling for one small step.
-        return False, "torch.compile off: patches differ in number from batch to batch"
     if runtime.device.type not in ("cpu", "cuda"):
         return False, f"torch.compile off: not for {runtime.device.type}"
     if seconds_expected < COMPILE_REPAYS_SECONDS:
