@@ -31,7 +31,7 @@ $(STAMP): $(USABLE)
 	@touch $@
 
 quickstart: $(USABLE) ## train a small model on the embedded village, evaluate it, write its report (8 minutes at most)
-	$(BIN)/smidgen train recipes/quickstart.toml --time 6m30s
+	$(BIN)/smidgen train recipes/quickstart.toml --time 6m45s
 	$(BIN)/smidgen generate runs/quickstart --samples 3
 
 check: $(STAMP) ## format, lint, types and the order of the rooms

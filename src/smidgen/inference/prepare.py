@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smidgen.models import LanguageModel
-from smidgen.models.attention import Attention, attend, attend_both_ways
+from smidgen.models.attention import Attention, attend
 from smidgen.models.layers import AdaptedLinear, Embedding, EmbeddingMap, Linear, RMSNorm, Rotation, SwiGLU, rotate
 from smidgen.models.state import Recall
 
@@ -127,10 +127,7 @@ class FusedAttention(nn.Module):
     ) -> Float[Tensor, "B T D"]:
         """Attend as `Attention` does."""
         queries, keys, values = self._project(x, turn)
-        if causal:
-            mixed = attend(queries, keys, values, depth, recall, self.window)
-        else:
-            mixed = attend_both_ways(queries, keys, values, self.window)
+        mixed = attend(queries, keys, values, depth, recall, self.window, causal)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
     def remember(self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall) -> None:

@@ -62,10 +62,7 @@ class Attention(nn.Module):
         )
         queries = rotate(self.q_norm(queries), turn)
         keys = rotate(self.k_norm(keys), turn)
-        if causal:
-            mixed = attend(queries, keys, values, depth, recall, self.window)
-        else:
-            mixed = attend_both_ways(queries, keys, values, self.window)
+        mixed = attend(queries, keys, values, depth, recall, self.window, causal)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 
     def remember(self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall) -> None:
@@ -83,8 +80,14 @@ def attend(
     depth: int,
     recall: Recall | None,
     window: int | None = None,
+    causal: bool = True,
 ) -> Float[Tensor, "B H T K"]:
-    """Attend to the new symbols alone or, with `recall`, to all the rows remember at this depth, the new included."""
+    """Attend to the new symbols alone or, with `recall`, to all the rows remember at this depth, the new included.
+
+    Without `causal` nothing is remembered, and every position attends to those after it too.
+    """
+    if not causal:
+        return attend_both_ways(queries, keys, values, window)
     if recall is None:
         return attend_causal(queries, keys, values, window)
     remembered = recall.remember(depth, keys, values)

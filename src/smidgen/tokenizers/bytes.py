@@ -71,10 +71,7 @@ class ByteTokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Return the bytes; specials contribute nothing."""
-        ids = list(ids)
-        if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
-            raise TokenizerError(f"id {max(ids)} or {min(ids)} is outside the byte vocabulary of {self.vocab_size}.")
-        return bytes(number for number in ids if number < 256)
+        return bytes_among(ids, self.vocab_size)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text; bytes that are not UTF-8 become U+FFFD."""
@@ -97,6 +94,14 @@ class ByteTokenizer:
     def fingerprint(self) -> str:
         """Return the sha256 of the kind and its special symbols."""
         return hashlib.sha256(f"bytes {SPECIAL_SYMBOLS}".encode()).hexdigest()
+
+
+def bytes_among(ids: Iterable[int], vocab_size: int) -> bytes:
+    """Return the bytes among ids; those from 256 on stand for none. Raises TokenizerError outside the vocabulary."""
+    ids = list(ids)
+    if ids and not 0 <= min(ids) <= max(ids) < vocab_size:
+        raise TokenizerError(f"id {max(ids)} or {min(ids)} is outside the byte vocabulary of {vocab_size}.")
+    return bytes(number for number in ids if number < 256)
 
 
 def byte_definition() -> dict[str, Any]:

@@ -14,10 +14,9 @@ from typing import Literal
 from pydantic import Field
 
 from smidgen.config import Config
-from smidgen.errors import TokenizerError
 from smidgen.tokenizers.base import SPECIAL_SYMBOLS
 from smidgen.tokenizers.bpe import BpeConfig, BpeTokenizer, train_bpe
-from smidgen.tokenizers.bytes import ByteTokenizer
+from smidgen.tokenizers.bytes import ByteTokenizer, bytes_among
 from smidgen.tokenizers.chat import CHATML, HF_CONFIG
 from smidgen.tokenizers.vocabulary import write_tokenizer_files
 
@@ -80,10 +79,7 @@ class BytesBpeTokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Return the bytes; specials and ends contribute nothing."""
-        ids = list(ids)
-        if ids and not 0 <= min(ids) <= max(ids) < self.vocab_size:
-            raise TokenizerError(f"id {max(ids)} or {min(ids)} is outside the byte vocabulary of {self.vocab_size}.")
-        return bytes(number for number in ids if number < 256)
+        return bytes_among(ids, self.vocab_size)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text; bytes that are not UTF-8 become U+FFFD."""

@@ -108,7 +108,10 @@ def _switch_loops(run: RunState, config: TrainConfig, share: float, watch: LossW
     if on != run.looped:
         switch_loops(run.model, on)
         run.looped = on
-        outside.note(run.progress, "repeated blocks repeat from here on" if on else "repeated blocks run once for now")
+        outside.note(
+            run.progress,
+            "repeated blocks repeat from here on" if on else "repeated blocks run once until their loop begins",
+        )
         watch.restart()  # deeper from one step to the next: the loss may jump
 
 
