@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smidgen.config import merge
+from smidgen.config import apply_overrides, merge
 from smidgen.errors import ConfigError
 from smidgen.models.stats import count_parameters, weight_bytes
 from smidgen.recipe import Recipe, differing_keys, format_recipe, load_recipe, recipe_from
@@ -90,6 +90,13 @@ def test_an_override_may_change_a_variant(tmp_path: Path):
     recipe = load_recipe(path, ["train.budget.type=steps", "train.budget.steps=7"])
     assert recipe.train.budget.model_dump() == {"type": "steps", "steps": 7}
     assert merge({"a": {"type": "x", "k": 1}}, {"a": {"k": 2}}) == {"a": {"type": "x", "k": 2}}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_overrides_may_come_in_any_order(order: int):
+    said = ["train.optimizer.type=muon", "train.optimizer.embedding_learning_rate=0.5"]
+    tree = apply_overrides({}, said[::order])
+    assert tree == {"train": {"optimizer": {"type": "muon", "embedding_learning_rate": 0.5}}}
 
 
 def test_a_difference_is_told_by_key():

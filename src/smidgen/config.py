@@ -78,6 +78,7 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
 
 def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Return `data` with each `key.path=value` set; a value is TOML if it parses as TOML, else a string."""
+    pairs: list[tuple[str, Any]] = []
     for override in overrides:
         path, equals, text = override.partition("=")
         keys = path.strip().split(".")
@@ -87,10 +88,27 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
             value: Any = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text.strip()
-        for key in reversed(keys):
+        pairs.append((".".join(keys), value))
+    return merge(data, tree_of(pairs))
+
+
+def tree_of(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return dotted keys and their values as one tree, whatever their order; of the same key the last counts."""
+    tree: dict[str, Any] = {}
+    for path, value in pairs:
+        for key in reversed(path.split(".")):
             value = {key: value}
-        data = merge(data, value)
-    return dict(data)
+        tree = _join(tree, value)
+    return tree
+
+
+def _join(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Join two trees said in one breath: a table that only one of them gives a `type` is the same table."""
+    joined = dict(one)
+    for key, value in other.items():
+        below = joined.get(key)
+        joined[key] = _join(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return joined
 
 
 def validate_config(data: Mapping[str, Any], cls: type[C], where: str) -> C:

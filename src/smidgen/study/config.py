@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from smidgen.config import Config, apply_overrides, merge, read_toml, validate_config
+from smidgen.config import Config, apply_overrides, read_toml, tree_of, validate_config
 from smidgen.errors import ConfigError
 from smidgen.training.config import TimeBudget, TokenBudget
 
@@ -109,12 +109,7 @@ def read_study(path: Path, overrides: Iterable[str] = ()) -> tuple[Study, list[s
 
 def overlay(variant: Variant) -> dict[str, Any]:
     """Return what a variant sets, as one tree to lay over a recipe; the order of its keys does not matter."""
-    tree: dict[str, Any] = {}
-    for key, value in variant.set.items():
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        tree = merge(tree, value)
-    return tree
+    return tree_of(variant.set.items())
 
 
 def _disagreements(study: Study) -> Iterator[str]:
