@@ -1,9 +1,10 @@
 """Generation with a byte model that pools, beside a plain byte Llama and a BPE Llama of equal parameters: bytes/s.
 
-All three have random weights of about 10M parameters and run in this project's engine, so what is compared is the
-architecture: how often the large part of the model runs. Weights drawn at random would write noise, whose patches are
-no words; so every side is made to write a given English text, through the same engine steps. Whole calls are timed,
-from the prompt to the last symbol, each side in turn (A B A B). Bar: twice the plain byte model, at batch 1 and 16.
+All three are the presets of ten million parameters (recipes/stlm/10m-bytes.toml and 10m.toml, the latter over bytes
+too), with random weights, and run in this project's engine, so what is compared is the architecture: how often the
+large part of the model runs. Weights drawn at random would write noise, whose patches are no words; so every side is
+made to write a given English text, through the same engine steps. Whole calls are timed, from the prompt to the last
+symbol, each side in turn (A B A B). Bar: twice the plain byte model, at batch 1 and 16.
 
     python -m benchmarks.byte_decode [--quick] [--threads N] [--batches 1,16]
 """
@@ -13,6 +14,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -21,12 +23,9 @@ from smidgen.data.village.corpus import VillageConfig, documents
 from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
 from smidgen.inference import engine as engine_room
 from smidgen.inference.sampling import Choice
-from smidgen.models import BytePatchConfig, LanguageModel, LlamaConfig, ModelConfig, build_model
-from smidgen.models.attention import AttentionConfig
-from smidgen.models.bytepatch import local_stack
-from smidgen.models.layers import SwiGLUConfig
-from smidgen.models.stack import StackConfig
+from smidgen.models import LanguageModel, ModelConfig, build_model
 from smidgen.models.stats import count_parameters, flops_per_symbol
+from smidgen.recipe import load_recipe
 from smidgen.runtime import choose_dtype, describe_hardware, keep_large_blocks
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.tokenizers.bpe import BpeConfig, train_bpe
@@ -35,18 +34,17 @@ from smidgen.tokenizers.bytes import ByteTokenizer
 SEED = 0
 PROMPT_BYTES = 256
 BAR = 2.0
+RECIPES = Path(__file__).parents[1] / "recipes" / "stlm"
 POOLED, BYTES, BPE = "byte-pooled", "plain bytes", "BPE 4096"
 
 
-def stack(depth: int) -> StackConfig:
-    attention = AttentionConfig(n_heads=5, n_kv_heads=1)
-    return StackConfig(d_model=320, layers=tuple(range(depth)), attention=attention, mlp=SwiGLUConfig(d_ff=896))
-
+PLAIN_BYTES = ["tokenizer={type='bytes'}", "model.vocab_size=264", "model.stack.layers=[0,1,2,3,4,5,6,7,8]"]
+"""What the vocabulary's weights are worth in blocks: one more."""
 
 SHAPES: dict[str, ModelConfig] = {
-    POOLED: BytePatchConfig(max_seq_len=4096, encoder=local_stack(1), stack=stack(9), decoder=local_stack(2)),
-    BYTES: LlamaConfig(vocab_size=264, max_seq_len=4096, stack=stack(10)),
-    BPE: LlamaConfig(vocab_size=4096, max_seq_len=4096, stack=stack(8)),
+    POOLED: load_recipe(RECIPES / "10m-bytes.toml").model,
+    BYTES: load_recipe(RECIPES / "10m.toml", PLAIN_BYTES).model,
+    BPE: load_recipe(RECIPES / "10m.toml").model,
 }
 
 
@@ -65,7 +63,7 @@ class Side:
             prompts.append(self.tokenizer.encode(data[:PROMPT_BYTES].decode()))
             answers.append(self.tokenizer.encode(data[PROMPT_BYTES : PROMPT_BYTES + n_bytes].decode()))
         n_symbols = min(map(len, answers))
-        engine = Engine(self.model, max_rows=rows, max_len=4096)
+        engine = Engine(self.model, max_rows=rows, max_len=2048)
         params = [SamplingParams(max_symbols=n_symbols, stop_ids=frozenset(), seed=row) for row in range(rows)]
         with Dictated(answers):
             started = time.perf_counter()

@@ -103,21 +103,30 @@ class HashedNgrams(nn.Module):
 
     def __init__(self, lengths: Sequence[int], buckets: int, d_model: int) -> None:
         super().__init__()
-        self.lengths, self.buckets = tuple(lengths), buckets
-        self.embed = nn.Parameter(torch.empty(len(self.lengths) * buckets, d_model))
+        self.buckets = buckets
+        self.powers = [
+            [_wrapped(HASH ** (n - back)) if back < n else 0 for n in lengths] for back in range(max(lengths))
+        ]
+        """What the hash of each length multiplies the symbol so many places back by: a polynomial of the symbols."""
+        self.embed = nn.Parameter(torch.empty(len(lengths) * buckets, d_model))
 
     def forward(self, ids: Int[Tensor, "B T"], before: Int[Tensor, "B n"]) -> Float[Tensor, "B T D"]:
         """Return the sum over lengths; `before` are the symbols before the first, -1 where a row begins."""
-        symbols = torch.cat([before, ids], 1) + 1
-        hashed, places = torch.zeros_like(ids), []
-        for back in range(max(self.lengths)):
-            end = symbols.shape[1] - back
-            # A rolling polynomial; the multiplier is 2^64 over the golden ratio, Knuth's, and wraps as it should.
-            hashed = (hashed + symbols[:, end - ids.shape[1] : end]) * -7046029254386353131
-            if back + 1 in self.lengths:
-                bucket = (hashed >> 32) % self.buckets
-                places.append(bucket + self.lengths.index(back + 1) * self.buckets)
-        return F.embedding(torch.stack(places), self.embed).sum(0)
+        powers = torch.tensor(self.powers, device=ids.device)
+        n_back, n_lengths = powers.shape
+        runs = (torch.cat([before, ids], 1) + 1)[:, before.shape[1] + 1 - n_back :].unfold(1, n_back, 1).flip(-1)
+        hashed = (runs[..., None] * powers).sum(-2)  # wraps, as it should
+        buckets = (hashed >> 32) % self.buckets + torch.arange(n_lengths, device=ids.device) * self.buckets
+        return F.embedding(buckets, self.embed).sum(-2)
+
+
+HASH = 0x9E3779B97F4A7C15
+"""2^64 over the golden ratio: Knuth's multiplier."""
+
+
+def _wrapped(number: int) -> int:
+    """Return a whole number as 64 bits hold it."""
+    return (number + 2**63) % 2**64 - 2**63
 
 
 class Patched(NamedTuple):
