@@ -66,11 +66,11 @@ def test_shared_blocks_are_one_module_again(tmp_path: Path) -> None:
     assert layers[0] is layers[1]
     assert layers[2] is layers[3]
     assert layers[1] is not layers[2]
-    assert "model.layers.3.mlp.up_proj.weight" in load_file(tmp_path / "m" / "model.safetensors")
 
 
-def test_our_own_shapes_store_each_shared_weight_once(tmp_path: Path) -> None:
-    model = build_model(tiny(SHAPES["rich, shared"]))
+@pytest.mark.parametrize("shape", ["shared blocks", "shared feed-forwards", "shared outputs", "rich, shared"])
+def test_each_shared_weight_is_stored_once(shape: str, tmp_path: Path) -> None:
+    model = build_model(tiny(SHAPES[shape]))
     save_model(tmp_path / "m", model, ByteTokenizer(), torch.bfloat16)
     stored = load_file(tmp_path / "m" / "model.safetensors")
     assert not is_expressible(model.config)

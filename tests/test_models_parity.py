@@ -22,9 +22,6 @@ SHAPES = {
     "every head its own": {"stack": {"attention": {"n_heads": 4, "n_kv_heads": None}}},
     "one key head": {"stack": {"attention": {"n_heads": 4, "n_kv_heads": 1, "rope_theta": 100_000.0}}},
     "wide heads": {"stack": {"attention": {"n_heads": 3, "n_kv_heads": 1, "d_head": 32}}},
-    "shared blocks": {"stack": {"layers": [0, 0, 1, 1, 0]}},
-    "shared feed-forwards": {"stack": {"layers": [0, 1, 2], "mlps": [0, 0, 1]}},
-    "shared outputs": {"stack": {"layers": [0, 1, 2], "attention_outputs": [0, 1, 0]}},
     "query and key norm": {"stack": {"attention": {"n_heads": 4, "n_kv_heads": 2, "qk_norm": True, "d_head": 8}}},
     "loose norm": {"stack": {"norm_eps": 1e-3, "zero_init_outputs": False}, "max_seq_len": 99},
 }
@@ -65,6 +62,9 @@ def test_transformers_loads_our_directory_as_it_is(change: dict, tmp_path: Path,
 
 
 MERGED = {
+    "shared blocks": {"stack": {"layers": [0, 0, 1, 1, 0]}},
+    "shared feed-forwards": {"stack": {"layers": [0, 1, 2], "mlps": [0, 0, 1]}},
+    "shared outputs": {"stack": {"layers": [0, 1, 2], "attention_outputs": [0, 1, 0]}},
     "depth updates": {"stack": {"layers": [0, 1, 0, 1], "mlps": [0, 0], "depth_lora_rank": 3}},
     "factored": {"embedding_rank": 16},
     "factored, untied": {"embedding_rank": 16, "tie_embeddings": False},
@@ -121,18 +121,6 @@ def test_richer_shapes_are_refused_by_transformers_rather_than_misread(tmp_path:
     save_model(tmp_path / "model", model, ByteTokenizer())
     with pytest.raises(ValueError, match="smidgen"):
         transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
-
-
-def test_blocks_parted_by_training_elsewhere_are_loaded_apart(tmp_path: Path, ids: torch.Tensor) -> None:
-    ours = build_model(tiny_config({"stack": {"layers": [0, 0, 1]}}))
-    save_model(tmp_path / "ours", ours, ByteTokenizer(), dtype=torch.float32)
-    theirs = stirred(transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", dtype=torch.float32))
-    theirs.save_pretrained(tmp_path / "theirs")
-    ByteTokenizer().save(tmp_path / "theirs")
-    loaded = load_model(tmp_path / "theirs")
-    assert "differ" in loaded.notes[0]
-    with torch.no_grad():
-        torch.testing.assert_close(loaded.model(ids), theirs(ids).logits)
 
 
 CHAT = "What is the capital of France, and what is it known for?"

@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 from smidgen.checkpoint.atomic import recover_directory, staged_directory
-from smidgen.checkpoint.hf_config import is_expressible, read_config, write_config
+from smidgen.checkpoint.hf_config import read_config, write_config
 from smidgen.checkpoint.tensors import PICKLE_SUFFIXES, TensorSource, open_tensors, write_tensors
-from smidgen.checkpoint.weights import expanded_weights, read_model, sharing_holds, unique_weights
+from smidgen.checkpoint.weights import read_model, unique_weights
 from smidgen.errors import CheckpointError
 from smidgen.models import Model
 from smidgen.tokenizers.base import Tokenizer
@@ -60,8 +60,8 @@ def save_model(
 ) -> None:
     """Write a model directory, replacing an older one; `card` is the text of README.md.
 
-    A shape Hugging Face knows is written with shared blocks expanded, so that `transformers` loads the directory as it
-    is; ours alone, each weight once. Raises CheckpointError, the old directory intact, if it cannot be written.
+    `transformers` loads a shape that Hugging Face knows as it is. Each weight is written once, so a model that shares
+    blocks is ours alone; `merge_model` writes it out. Raises CheckpointError, the old directory intact, if it fails.
     """
     directory = Path(directory)
     foreign = sorted(p.name for p in directory.iterdir() if p.name not in _OURS) if directory.is_dir() else []
@@ -80,7 +80,7 @@ def write_model_files(staging: Path, model: nn.Module, tokenizer: Tokenizer, dty
     if not isinstance(model, Model):
         raise TypeError(f"save the bare model, not a {type(model).__name__} around it")
     config = model.config.model_copy(update={"heads": model.config.heads.shipped()})
-    weights = expanded_weights(model) if is_expressible(config) else unique_weights(model)
+    weights = unique_weights(model)
     if config.heads != model.config.heads:  # future heads that were only to teach
         weights = {name: weight for name, weight in weights.items() if not name.startswith("heads.future.")}
     stops = sorted(tokenizer.stop_ids)
@@ -102,15 +102,10 @@ def load_directory(directory: Path, dtype: torch.dtype | None, device: torch.dev
     _verify_sums(directory)
     config = read_config(directory / "config.json")
     tokenizer = load_tokenizer(directory)
-    notes = list(config.notes)
     with open_weights(directory) as source:
-        chosen = config.model
-        if config.unshared is not None and not sharing_holds(config.model, source):
-            notes.append(f"{directory}: blocks that were shared differ by now, so each is loaded as its own.")
-            chosen = config.unshared
-        model = read_model(chosen, source, dtype, device)
+        model = read_model(config.model, source, dtype, device)
     check_vocabulary(tokenizer, config.model.vocab_size, directory)
-    return LoadedModel(model, tokenizer, directory, tokenizer.chat_template, tuple(notes))
+    return LoadedModel(model, tokenizer, directory, tokenizer.chat_template, config.notes)
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocab_size: int, where: Path) -> None:

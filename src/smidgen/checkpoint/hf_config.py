@@ -1,8 +1,7 @@
 """`config.json`: our model config told in Hugging Face's words, and theirs in ours, exactly or not at all.
 
 A Llama or Qwen3 shape is written so that `transformers` and vLLM load the directory as it is; our richer shapes get
-an architecture that nobody else claims to know. The full config always rides along under the key "smidgen", since
-which blocks are shared has no word in theirs.
+an architecture that nobody else claims to know. The full config always rides along under the key "smidgen".
 """
 
 import json
@@ -20,7 +19,6 @@ from smidgen.models.attention import AttentionConfig
 from smidgen.models.heads import HeadsConfig
 from smidgen.models.layers import SwiGLUConfig
 from smidgen.models.stack import StackConfig
-from smidgen.models.stats import without_sharing
 from smidgen.tokenizers.base import Tokenizer
 
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -67,8 +65,6 @@ class ReadConfig:
 
     model: ModelConfig
     """The model as it was built, shared blocks and all."""
-    unshared: LlamaConfig | None
-    """The same with every block its own: what other readers see; None for shapes only we know."""
     notes: tuple[str, ...]
     """What was passed over, to be said once."""
 
@@ -82,6 +78,8 @@ def is_expressible(config: ModelConfig) -> TypeGuard[LlamaConfig]:
     # Nor a map in two factors; multiplied out it is another file: see `models.merge`.
     unheard_of = unheard_of or config.embedding_rank is not None or stack.depth_lora_rank
     unheard_of = unheard_of or config.heads != HeadsConfig()
+    # Nor a block that several depths use: written out for each of them, what sharing saves would not be saved.
+    unheard_of = unheard_of or any(len(set(ids)) < len(ids) for ids in stack.map_ids.values())
     return not unheard_of and isinstance(config.stack.mlp, SwiGLUConfig)
 
 
@@ -125,27 +123,25 @@ def read_config(path: Path) -> ReadConfig:
     """
     data = _read_json(path)
     if data.get("model_type") == "smidgen":
-        return ReadConfig(_read_ours(data.get("smidgen"), path), unshared=None, notes=())
+        return ReadConfig(_read_ours(data.get("smidgen"), path), notes=())
     plain = _read_theirs(data, path)
     unknown = sorted(k for k, v in data.items() if k not in _UNDERSTOOD | _MEANINGLESS and v not in (None, False))
     notes = (f"{path}: passed over {', '.join(unknown)}, which nothing here knows.",) if unknown else ()
     if "smidgen" not in data:
-        return ReadConfig(plain, plain, notes)
+        return ReadConfig(plain, notes)
     ours = _read_ours(data["smidgen"], path)
     if not isinstance(ours, LlamaConfig):
         raise CheckpointError(f"{path} contradicts itself: its own model is no Llama. Copy the directory again.")
-    _check_agreement(unshare(ours), unshare(plain), path)
-    return ReadConfig(ours, unshare(ours), notes)
+    _check_agreement(_spelled_out(ours), _spelled_out(plain), path)
+    return ReadConfig(ours, notes)
 
 
-def unshare(config: LlamaConfig) -> LlamaConfig:
-    """Return the config of the same computation with every block its own and every optional width spelled out."""
-    attention = config.stack.attention.model_copy(
-        update={"n_kv_heads": config.stack.attention.kv_heads, "d_head": config.stack.d_head}
-    )
-    alone = without_sharing(config)
-    update = {"attention": attention, "zero_init_outputs": False}
-    return alone.model_copy(update={"stack": alone.stack.model_copy(update=update)})
+def _spelled_out(config: LlamaConfig) -> LlamaConfig:
+    """Return the config of the same model with every optional width given, and how it was drawn forgotten."""
+    stack = config.stack
+    attention = stack.attention.model_copy(update={"n_kv_heads": stack.attention.kv_heads, "d_head": stack.d_head})
+    stack = stack.model_copy(update={"attention": attention, "zero_init_outputs": False})
+    return config.model_copy(update={"stack": stack})
 
 
 def _read_ours(data: Any, path: Path) -> ModelConfig:

@@ -1,7 +1,6 @@
 """Putting tensors from a file into a model, each name and shape accounted for, shared blocks included."""
 
 import re
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -56,22 +55,6 @@ def stored_dtype(source: TensorSource) -> torch.dtype:
 def model_dtype(model: nn.Module) -> torch.dtype:
     """Return the dtype of a model's weights."""
     return next(model.parameters()).dtype
-
-
-def sharing_holds(config: ModelConfig, source: TensorSource) -> bool:
-    """Whether all copies of every shared weight in the file are still equal: training elsewhere may part them."""
-    for names in _aliases(build_empty(config)):
-        first, *others = (source.read(name) for name in names if name in source.shapes)
-        if not all(torch.equal(first, other) for other in others):
-            return False
-    return True
-
-
-def _aliases(model: nn.Module) -> Iterable[list[str]]:
-    groups: dict[int, list[str]] = {}
-    for name, weight in expanded_weights(model).items():
-        groups.setdefault(id(weight), []).append(name)
-    return [names for names in groups.values() if len(names) > 1]
 
 
 def _check_fit(model: nn.Module, source: TensorSource) -> None:

@@ -17,7 +17,6 @@ def command(model: str, context: int | None) -> None:
 
     MODEL is a run, a model directory, a .gguf file, a pulled name, a preset or a recipe.
     """
-    from smidgen.checkpoint.hf_config import is_expressible
     from smidgen.journey.screen import Screen
     from smidgen.models.describe import compare_parts, describe_shape, describe_sharing
     from smidgen.models.stats import (
@@ -27,7 +26,6 @@ def command(model: str, context: int | None) -> None:
         count_savings,
         flops_per_symbol,
         kv_bytes_per_symbol,
-        without_sharing,
     )
     from smidgen.models.stats import weight_bytes as bytes_at
     from smidgen.planning.units import format_bytes
@@ -48,9 +46,6 @@ def command(model: str, context: int | None) -> None:
     one, training = flops_per_symbol(config, seen), flops_per_symbol(config, seen, training=True)
     memory = kv_bytes_per_symbol(config)
     screen.say(f"weights in a file: {sizes}")
-    if is_expressible(config) and bytes_at(without_sharing(config)) > bytes_at(config):
-        written = format_bytes(bytes_at(without_sharing(config)))
-        screen.say(f"but a Llama's directory names every layer, so what is shared is written out there: bf16 {written}")
     screen.say(f"FLOPs per symbol at {seen:,} of context: {one.total:,} to generate, {training.total:,} to train")
     screen.say(
         f"memory of a conversation: {memory:,} bytes per symbol, {format_bytes(memory * seen)} at {seen:,} (bf16)"
