@@ -42,6 +42,7 @@ MODELS = {
     "depth-lora": tiny(layers="cyclic:4,2", depth_lora_rank=3),
     "one-mlp-lora": tiny(mlps="universal:3", attention_outputs=(0, 1, 0), depth_lora_rank=3),
     "factored": tiny(embedding_rank=12),
+    "ngrams": tiny(ngrams=(2, 4), ngram_buckets=50),
     "factored-untied": tiny(embedding_rank=12, tie_embeddings=False),
     "smallest": tiny(
         layers="middle:3,1,1,3",

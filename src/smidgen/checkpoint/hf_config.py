@@ -76,7 +76,7 @@ def is_expressible(config: ModelConfig) -> TypeGuard[LlamaConfig]:
     stack = config.stack
     unheard_of = config.logit_softcap is not None or stack.residual_scalars or stack.attention.window
     # Nor a map in two factors; multiplied out it is another file: see `models.merge`.
-    unheard_of = unheard_of or config.embedding_rank is not None or stack.depth_lora_rank
+    unheard_of = unheard_of or config.embedding_rank is not None or stack.depth_lora_rank or config.ngrams
     unheard_of = unheard_of or config.heads != HeadsConfig()
     # Nor a block that several depths use: written out for each of them, what sharing saves would not be saved.
     unheard_of = unheard_of or any(len(set(ids)) < len(ids) for ids in stack.map_ids.values())

@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from smidgen.config import Config
 from smidgen.errors import ConfigError
@@ -23,6 +22,7 @@ from smidgen.models.attention import AttentionConfig
 from smidgen.models.dropout import Dropout
 from smidgen.models.heads import Heads, HeadsConfig, check_heads, thought_loss
 from smidgen.models.layers import Embedding, Linear, SwiGLUConfig
+from smidgen.models.ngrams import HashedNgrams, NgramLengths
 from smidgen.models.patch_decoders import DECODERS
 from smidgen.models.patch_state import PatchRecall, PatchState
 from smidgen.models.patching import (
@@ -63,7 +63,7 @@ class BytePatchConfig(Config):
     """Use the embedding's weight as the output head."""
     logit_softcap: Annotated[float, Field(gt=0)] | None = None
     """Bend logits into (-cap, cap) by cap * tanh(logits / cap). Source: Gemma 2, arXiv 2408.00118."""
-    ngrams: tuple[Annotated[int, Field(ge=2, le=8)], ...] = ()
+    ngrams: NgramLengths = ()
     """Lengths of the runs of symbols, ending with each, whose hashed embeddings are added. Source: arXiv 2412.09871."""
     ngram_buckets: Annotated[int, Field(ge=1)] = 4096
     """Vectors that the runs of one length share."""
@@ -96,37 +96,6 @@ class BytePatchConfig(Config):
             raise ValueError("heads.exit: the trunk of a byte model already runs once a patch only; it has no exits.")
         check_heads(self.heads, len(self.stack.layers))
         return self
-
-
-class HashedNgrams(nn.Module):
-    """An embedding of the run of symbols that ends with each; runs that hash alike share a vector."""
-
-    def __init__(self, lengths: Sequence[int], buckets: int, d_model: int) -> None:
-        super().__init__()
-        self.buckets = buckets
-        self.powers = [
-            [_wrapped(HASH ** (n - back)) if back < n else 0 for n in lengths] for back in range(max(lengths))
-        ]
-        """What the hash of each length multiplies the symbol so many places back by: a polynomial of the symbols."""
-        self.embed = nn.Parameter(torch.empty(len(lengths) * buckets, d_model))
-
-    def forward(self, ids: Int[Tensor, "B T"], before: Int[Tensor, "B n"]) -> Float[Tensor, "B T D"]:
-        """Return the sum over lengths; `before` are the symbols before the first, -1 where a row begins."""
-        powers = torch.tensor(self.powers, device=ids.device)
-        n_back, n_lengths = powers.shape
-        runs = (torch.cat([before, ids], 1) + 1)[:, before.shape[1] + 1 - n_back :].unfold(1, n_back, 1).flip(-1)
-        hashed = (runs[..., None] * powers).sum(-2)  # wraps, as it should
-        buckets = (hashed >> 32) % self.buckets + torch.arange(n_lengths, device=ids.device) * self.buckets
-        return F.embedding(buckets, self.embed).sum(-2)
-
-
-HASH = 0x9E3779B97F4A7C15
-"""2^64 over the golden ratio: Knuth's multiplier."""
-
-
-def _wrapped(number: int) -> int:
-    """Return a whole number as 64 bits hold it."""
-    return (number + 2**63) % 2**64 - 2**63
 
 
 class Patched(NamedTuple):
@@ -264,7 +233,7 @@ class BytePatch(nn.Module):
         nn.init.normal_(self.start, generator=generator)
         nn.init.normal_(self.embed_tokens.weight, std=0.02, generator=generator)
         if self.config.ngrams:
-            nn.init.normal_(self.embed_ngrams.embed, std=0.02, generator=generator)
+            self.embed_ngrams.init_weights(generator)
         if not self.config.tie_embeddings:
             nn.init.normal_(self.lm_head.weight, std=0.02, generator=generator)
 
@@ -283,8 +252,7 @@ class BytePatch(nn.Module):
         if self.training:
             x = self.dropout(x)
         if self.config.ngrams:
-            n = max(self.config.ngrams) - 1
-            x = x + self.embed_ngrams(ids, ids.new_full((len(ids), n), -1) if recall is None else recall.before(n))
+            x = x + self.embed_ngrams(ids, None if recall is None else recall.before(self.embed_ngrams.n_back))
         return x.to(self.compute_dtype or x.dtype)
 
     def _contexts(

@@ -52,9 +52,9 @@ def decode_early(
     memory at every depth. A row's way depends on nothing but the row. Source: Schuster et al. 2022 (CALM),
     arXiv 2207.07061: confidence as the top probability, and state propagation.
     """
-    stack, heads, recall = model.model, model.heads, state.extend(rows, 1)
-    think = heads.visitor()
-    x = embedded = stack.enter(model.embed(ids))
+    stack, heads, embedded = model.model, model.heads, model.embed(ids, state, rows)
+    recall, think = state.extend(rows, 1), heads.visitor()
+    x = embedded = stack.enter(embedded)
     inside, left = list(range(len(rows))), list[int]()
     logits: list[Tensor] = [x] * len(rows)
     depths = [len(stack.layers)] * len(rows)

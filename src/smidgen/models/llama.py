@@ -15,6 +15,7 @@ from smidgen.config import Config
 from smidgen.models.dropout import Dropout
 from smidgen.models.heads import Heads, HeadsConfig, check_heads, thought_loss
 from smidgen.models.layers import Embedding, EmbeddingMap, Linear
+from smidgen.models.ngrams import HashedNgrams, NgramLengths
 from smidgen.models.stack import Stack, StackConfig
 from smidgen.models.state import StackState
 
@@ -33,6 +34,11 @@ class LlamaConfig(Config):
     """Use the embedding's weight as the output head."""
     embedding_rank: Annotated[int, Field(ge=1)] | None = None
     """Width of a factored embedding: a narrow table and one map to d_model; None: a table as wide as the stream."""
+    ngrams: NgramLengths = ()
+    """Lengths of the runs of symbols, ending with each, whose hashed embeddings are added; they pay up to a vocabulary of
+    2k (techniques.md, Architecture). Source: arXiv 2412.09871."""
+    ngram_buckets: Annotated[int, Field(ge=1)] = 4096
+    """Vectors that the runs of one length share."""
     logit_softcap: Annotated[float, Field(gt=0)] | None = None
     """Bend logits into (-cap, cap) by cap * tanh(logits / cap). Source: Gemma 2, arXiv 2408.00118."""
     stack: StackConfig = StackConfig()
@@ -58,6 +64,8 @@ class Llama(nn.Module):
         self.model.embed_tokens = Embedding(config.vocab_size, config.embedding_rank or config.stack.d_model)
         if config.embedding_rank is not None:
             self.model.embed_map = EmbeddingMap(config.embedding_rank, config.stack.d_model)
+        if config.ngrams:
+            self.embed_ngrams = HashedNgrams(config.ngrams, config.ngram_buckets, config.stack.d_model)
         if not config.tie_embeddings:
             self.lm_head = Linear(config.stack.d_model, config.vocab_size)
         self.heads = Heads(config.heads, config.stack.d_model, len(config.stack.layers), config.stack.norm_eps)
@@ -80,15 +88,24 @@ class Llama(nn.Module):
 
         Without `causal` (and without `state`) every position sees the whole row.
         """
+        x = self.embed(ids, state, rows)
         recall = state.extend(rows, ids.shape[1]) if state is not None else None
-        return self.model(self.embed(ids), recall, causal, self.heads.visitor())
+        return self.model(x, recall, causal, self.heads.visitor())
 
-    def embed(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        """Return the symbols' vectors, in the dtype of the activations."""
+    def embed(
+        self, ids: Int[Tensor, "B T"], state: StackState | None = None, rows: Sequence[int] | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """Return the symbols' vectors in the dtype of the activations; `state` knows what came before them in `rows`."""
         embedding = self.model.embed_tokens
         x = embedding(ids).to(self.compute_dtype or embedding.weight.dtype)
         if self.config.embedding_rank is not None:
             x = self.model.embed_map(x)
+        if self.config.ngrams:
+            before = None
+            if state is not None:
+                before = state.before(rows, self.embed_ngrams.n_back)
+                state.note(rows, ids.tolist())
+            x = x + self.embed_ngrams(ids, before).to(x.dtype)
         return self.dropout(x) if self.training else x
 
     def features_and_losses(
@@ -127,6 +144,8 @@ class Llama(nn.Module):
         if self.config.embedding_rank is not None:
             # Fan-in scaled, so that the product of the factors is drawn as wide as an unfactored table.
             nn.init.normal_(self.model.embed_map.weight, std=self.config.embedding_rank**-0.5, generator=generator)
+        if self.config.ngrams:
+            self.embed_ngrams.init_weights(generator)
         if not self.config.tie_embeddings:
             nn.init.normal_(self.lm_head.weight, std=0.02, generator=generator)
         self.heads.init_weights(generator)

@@ -47,7 +47,7 @@ class PatchState:
         """The encoder's outputs: an open patch is pooled when it ends."""
         self.contexts = keys.new_zeros(n_rows, 1 + self.trunk.max_len, d_context)
         """What the decoder reads: at 0 while no patch has ended, at n after the n-th."""
-        self.ids: list[list[int]] = [[] for _ in range(n_rows)]
+        self.symbols = encoder.symbols
         """Symbols of each row."""
         self.ended: list[list[int]] = [[] for _ in range(n_rows)]
         """How many patches had ended with each symbol of each row."""
@@ -70,7 +70,7 @@ class PatchState:
 
     def is_heavy(self, row: int, symbol: int) -> bool:
         """Whether this next symbol of a row will end its patch, and so set the trunk to work."""
-        ids = self.ids[row]
+        ids = self.symbols[row]
         return self._ends_patch(ids[-1] if ids else -1, symbol, self.n_open(row))
 
     def reserve_patches(self, n: int) -> None:
@@ -83,7 +83,7 @@ class PatchState:
         larger = self._make_trunk(have)
         larger.adopt(self.trunk)
         self.trunk = larger
-        contexts = self.contexts.new_zeros(len(self.ids), 1 + have, self.contexts.shape[2])
+        contexts = self.contexts.new_zeros(len(self.symbols), 1 + have, self.contexts.shape[2])
         contexts[:, : self.contexts.shape[1]] = self.contexts
         self.contexts = contexts
 
@@ -91,16 +91,16 @@ class PatchState:
         """Forget everything after the first `length` symbols of a row; 0 frees the row."""
         for part in (self.encoder, *self.others):
             part.truncate(row, length)
-        del self.ids[row][length:], self.ended[row][length:]
+        del self.ended[row][length:]
         self.trunk.truncate(row, self.n_patches(row))
 
     def copy_row(self, source: int, target: int, length: int | None = None) -> None:
         """Give `target` the first `length` symbols of `source` (None: all): a shared prefix."""
         if source != target:
-            self.ids[target], self.ended[target] = self.ids[source][:length], self.ended[source][:length]
-            n_symbols, n_patches = len(self.ids[target]), self.n_patches(target)
             for part in (self.encoder, *self.others):
                 part.copy_row(source, target, length)
+            self.ended[target] = self.ended[source][:length]
+            n_symbols, n_patches = len(self.ended[target]), self.n_patches(target)
             self.trunk.copy_row(source, target, n_patches)
             self.encoded[target, :n_symbols] = self.encoded[source, :n_symbols]
             self.contexts[target, : n_patches + 1] = self.contexts[source, : n_patches + 1]
@@ -120,15 +120,14 @@ class PatchState:
             memory[[first, second], :end] = memory[[second, first], :end]
         for part in (self.encoder, *self.others, self.trunk):
             part.swap_rows(first, second)
-        for lists in (self.ids, self.ended):
-            lists[first], lists[second] = lists[second], lists[first]
+        self.ended[first], self.ended[second] = self.ended[second], self.ended[first]
 
     def adopt(self, other: "PatchState") -> None:
         """Take over all that a smaller state of the same model remembers, row by row: how memory grows."""
         rows, n_symbols, n_patches = (
-            len(other.ids),
+            len(other.ended),
             max(other.lengths),
-            max(map(other.n_patches, range(len(other.ids)))),
+            max(map(other.n_patches, range(len(other.ended)))),
         )
         self.reserve_patches(n_patches)
         for mine, theirs in zip((self.encoder, *self.others), (other.encoder, *other.others), strict=True):
@@ -136,11 +135,11 @@ class PatchState:
         self.trunk.adopt(other.trunk)
         self.encoded[:rows, :n_symbols] = other.encoded[:, :n_symbols]
         self.contexts[:rows, : n_patches + 1] = other.contexts[:, : n_patches + 1]
-        self.ids[:rows], self.ended[:rows] = map(list, other.ids), map(list, other.ended)
+        self.ended[:rows] = map(list, other.ended)
 
     def extend(self, rows: Sequence[int] | None, ids: Int[Tensor, "B T"]) -> "PatchRecall":
         """Make room for new symbols in `rows` (None: all rows) and return the view one forward works on."""
-        chosen = list(range(len(self.ids))) if rows is None else list(rows)
+        chosen = list(range(len(self.ended))) if rows is None else list(rows)
         starts = [self.lengths[row] for row in chosen]
         recalls = [part.extend(chosen, ids.shape[1]) for part in (self.encoder, *self.others)]
         return PatchRecall(self, chosen, starts, ids.tolist(), recalls)
@@ -166,8 +165,7 @@ class PatchRecall:
 
     def before(self, n: int) -> Int[Tensor, "B n"]:
         """Return the `n` symbols before the new ones; -1 where a row begins."""
-        past = [self.state.ids[row][-n:] for row in self.rows]
-        return torch.tensor([[-1] * (n - len(ids)) + ids for ids in past], device=self.state.encoded.device)
+        return self.state.encoder.before(self.rows, n)
 
     def n_open(self) -> Int[Tensor, "B 1"]:
         """Return how many symbols each row's open patch had before."""
@@ -185,12 +183,12 @@ class PatchRecall:
             state.encoded[self.recalls[0].rows, at] = encoded
         else:
             state.encoded[at] = encoded
-        for row, new, marks in zip(self.rows, self.ids, ends, strict=True):
+        state.encoder.note(self.rows, self.ids)
+        for row, marks in zip(self.rows, ends, strict=True):
             count, ended = state.n_patches(row), state.ended[row]
             for mark in marks:
                 count += mark
                 ended.append(count)
-            state.ids[row] += new
 
     def unpooled(self, chosen: list[int], n_before: list[int]) -> tuple[Float[Tensor, "b W D"], Int[Tensor, "b W"]]:
         """Return the encoder's outputs from each chosen row's open patch on, and the new patch each belongs to.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from smidgen.errors import SmidgenError
@@ -71,6 +71,8 @@ class StackState:
         """Symbols a position sees, itself included; None: all of the past."""
         self.lengths = [0] * keys.shape[1]
         """Symbols each row has seen."""
+        self.symbols: list[list[int]] = [[] for _ in self.lengths]
+        """What they were, where the model notes them because it looks back at symbols and not only at keys."""
 
     @property
     def max_len(self) -> int:
@@ -91,6 +93,16 @@ class StackState:
             self.lengths[row] += n_new
         return _recall(self, chosen, starts, n_new)
 
+    def before(self, rows: Sequence[int] | None, n: int) -> Int[Tensor, "B n"]:
+        """Return the last `n` symbols noted of `rows` (None: all rows); -1 where a row begins."""
+        past = [self.symbols[row][-n:] for row in (range(len(self.symbols)) if rows is None else rows)]
+        return torch.tensor([[-1] * (n - len(ids)) + ids for ids in past], device=self.keys.device)
+
+    def note(self, rows: Sequence[int] | None, ids: list[list[int]]) -> None:
+        """Note new symbols of `rows` (None: all rows)."""
+        for row, new in zip(range(len(self.symbols)) if rows is None else rows, ids, strict=True):
+            self.symbols[row] += new
+
     def is_heavy(self, row: int, symbol: int) -> bool:
         """Return False: one symbol is as much work as another."""
         return False
@@ -98,6 +110,7 @@ class StackState:
     def truncate(self, row: int, length: int) -> None:
         """Forget everything after the first `length` symbols of a row; 0 frees the row."""
         self.lengths[row] = min(self.lengths[row], length)
+        del self.symbols[row][length:]
 
     def copy_row(self, source: int, target: int, length: int | None = None) -> None:
         """Give `target` the first `length` symbols of `source` (None: all): a shared prefix."""
@@ -106,6 +119,7 @@ class StackState:
             self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
             self.values[:, target, :, :length] = self.values[:, source, :, :length]
         self.lengths[target] = length
+        self.symbols[target] = self.symbols[source][:length]
 
     def swap_rows(self, first: int, second: int) -> None:
         """Exchange what two rows remember, so that running rows can stay together and nothing is forgotten."""
@@ -116,7 +130,8 @@ class StackState:
             kept = memory[:, first, :, :end].clone()
             memory[:, first, :, :end] = memory[:, second, :, :end]
             memory[:, second, :, :end] = kept
-        self.lengths[first], self.lengths[second] = self.lengths[second], self.lengths[first]
+        for lists in (self.lengths, self.symbols):
+            lists[first], lists[second] = lists[second], lists[first]
 
     def adopt(self, other: "StackState") -> None:
         """Take over all that a smaller state remembers, row by row: how memory grows."""
@@ -124,6 +139,7 @@ class StackState:
         self.keys[:, :rows, :, :end] = other.keys[:, :, :, :end]
         self.values[:, :rows, :, :end] = other.values[:, :, :, :end]
         self.lengths[:rows] = other.lengths
+        self.symbols[:rows] = map(list, other.symbols)
 
 
 @dataclass(frozen=True)

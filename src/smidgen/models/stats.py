@@ -108,10 +108,15 @@ def embedding_parameters(config: LlamaConfig) -> int:
     return config.vocab_size * width if rank is None else (config.vocab_size + width) * rank
 
 
+def _ngram_parameters(config: LlamaConfig) -> int:
+    return len(config.ngrams) * config.ngram_buckets * config.stack.d_model
+
+
 def _llama_parameters(config: LlamaConfig) -> Parameters:
     head = 0 if config.tie_embeddings else config.vocab_size * config.stack.d_model
     beside = count_heads(config.heads, config.stack.d_model)
-    return replace(count_stack(config.stack), embedding=embedding_parameters(config), head=head, beside=beside)
+    embedding = embedding_parameters(config) + _ngram_parameters(config)
+    return replace(count_stack(config.stack), embedding=embedding, head=head, beside=beside)
 
 
 def _llama_savings(config: LlamaConfig) -> dict[str, int]:
