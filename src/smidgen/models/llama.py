@@ -35,8 +35,8 @@ class LlamaConfig(Config):
     embedding_rank: Annotated[int, Field(ge=1)] | None = None
     """Width of a factored embedding: a narrow table and one map to d_model; None: a table as wide as the stream."""
     ngrams: NgramLengths = ()
-    """Lengths of the runs of symbols, ending with each, whose hashed embeddings are added; they pay up to a vocabulary of
-    2k (techniques.md, Architecture). Source: arXiv 2412.09871."""
+    """Lengths of the runs of symbols, ending with each, whose hashed embeddings are added; they pay for
+    vocabularies up to 2k (techniques.md, Architecture). Source: arXiv 2412.09871."""
     ngram_buckets: Annotated[int, Field(ge=1)] = 4096
     """Vectors that the runs of one length share."""
     logit_softcap: Annotated[float, Field(gt=0)] | None = None
@@ -95,7 +95,7 @@ class Llama(nn.Module):
     def embed(
         self, ids: Int[Tensor, "B T"], state: StackState | None = None, rows: Sequence[int] | None = None
     ) -> Float[Tensor, "B T D"]:
-        """Return the symbols' vectors in the dtype of the activations; `state` knows what came before them in `rows`."""
+        """Return the symbols' vectors in the dtype of the activations; `state` knows what `rows` had before."""
         embedding = self.model.embed_tokens
         x = embedding(ids).to(self.compute_dtype or embedding.weight.dtype)
         if self.config.embedding_rank is not None:
