@@ -137,7 +137,7 @@ def test_a_loss_that_is_not_finite_stops_with_one_line_and_saves_nothing_bad():
     saved = []
     outside = Outside(save_state=lambda *state: saved.append(state[0]), checkpoint_steps=1)
 
-    def poisoned(model, batch):
+    def poisoned(model, batch, sums):
         out = next_token(model, batch)
         return type(out)(out.loss * (float("nan") if len(saved) == 2 else 1.0))
 
@@ -149,7 +149,7 @@ def test_a_loss_that_is_not_finite_stops_with_one_line_and_saves_nothing_bad():
 def test_a_spike_is_rolled_back_once_and_read_past():
     states, notes, spikes = [], [], iter([False] * 60 + [True] * 3 + [False] * 500)
 
-    def spiking(model, batch):
+    def spiking(model, batch, sums):
         out = next_token(model, batch)
         return type(out)(out.loss * (20.0 if next(spikes) else 1.0))
 
@@ -172,7 +172,7 @@ def spiking_from(step, factor=20.0):
     """Return an objective whose loss is `factor` times as high from its call number `step` on."""
     calls = iter(range(1, 10**6))
 
-    def spiking(model, batch):
+    def spiking(model, batch, sums):
         out = next_token(model, batch)
         return replace(out, loss=out.loss * (factor if next(calls) >= step else 1.0))
 

@@ -104,6 +104,21 @@ def together(batches):
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_every_cross_entropy_is_computed_by_what_is_given(name):
+    """What is given may be compiled: an objective that went its own way would be slower than the others."""
+    model, calls = model_for(CASES[name][1]), []
+
+    def noted(*inputs):
+        calls.append(name)
+        return cross_entropy_sums(*inputs)
+
+    objective = built(name, model)
+    [micro] = prepared(objective, [documents(4, 48)])
+    objective(model, micro, noted)
+    assert len(calls) == {"multi_token": 3, "masked": 2, "early_exit": 3}.get(name, 1)
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_micro_batches_add_up_to_one_batch_with_their_gradients(name):
     model = model_for(CASES[name][1])
     objective = built(name, model)

@@ -24,6 +24,12 @@ def test_the_multiplier_stays_between_zero_and_one_and_ends_at_the_floor(share, 
     assert learning_rate_multiplier(0.1, schedule) == pytest.approx(1.0)
 
 
+def test_the_warm_up_begins_where_compiling_ended():
+    schedule = ScheduleConfig(warmup=0.1)
+    rates = [learning_rate_multiplier(share, schedule, begun=0.2) for share in (0.2, 0.25, 0.3, 0.35)]
+    assert rates == pytest.approx([0, 0.5, 1, 1])
+
+
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 16, 40), (2, 40, 16)])
 def test_orthogonalize_brings_every_singular_value_near_one(shape):
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -50,10 +56,10 @@ def test_chunked_cross_entropy_equals_the_plain_one_with_gradients(softcap, monk
     for chunk_bytes in (1 << 30, 50 * 4 * 10):
         monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", chunk_bytes)
         inputs = [features.clone().requires_grad_(), head.clone().requires_grad_()]
-        loss = cross_entropy.cross_entropy_sum(*inputs, targets, weights, softcap)
+        loss = cross_entropy.cross_entropy_sums(*inputs, targets, weights, softcap).loss
         (3 * loss).backward()
         with torch.no_grad():
-            value = cross_entropy.cross_entropy_sum(features, head, targets, weights, softcap)
+            value = cross_entropy.cross_entropy_sums(features, head, targets, weights, softcap).loss
         results.append((loss.detach(), inputs[0].grad, inputs[1].grad, value))
     for plain, chunked in zip(*results, strict=True):
         torch.testing.assert_close(plain, chunked)

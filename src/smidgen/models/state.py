@@ -130,8 +130,8 @@ class StackState:
             kept = memory[:, first, :, :end].clone()
             memory[:, first, :, :end] = memory[:, second, :, :end]
             memory[:, second, :, :end] = kept
-        for lists in (self.lengths, self.symbols):
-            lists[first], lists[second] = lists[second], lists[first]
+        self.lengths[first], self.lengths[second] = self.lengths[second], self.lengths[first]
+        self.symbols[first], self.symbols[second] = self.symbols[second], self.symbols[first]
 
     def adopt(self, other: "StackState") -> None:
         """Take over all that a smaller state remembers, row by row: how memory grows."""

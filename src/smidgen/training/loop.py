@@ -64,7 +64,9 @@ def fit(
         before = _agree(runtime, clock.share(progress.step))
         _switch_loops(run, config, before, watch, outside)
         micro = next(batches)
-        multiplier = learning_rate_multiplier(before, config.schedule)
+        if clock.is_timed and progress.step < 1 + compiled:  # the warm-up begins when nothing is left to compile
+            progress.begun = before
+        multiplier = learning_rate_multiplier(before, config.schedule, progress.begun)
         set_dropout(run.model, dropout_rate(before, config.dropout))
         means, norm = _step(run, loss_of, [batch.to(runtime.device) for batch in micro], config, multiplier)
         progress.step += 1

@@ -21,7 +21,8 @@ from smidgen.models.heads import HeadsConfig
 from smidgen.models.stack import Block, Stack
 from smidgen.runtime import Runtime
 from smidgen.training.config import TrainConfig
-from smidgen.training.objectives import Compilable, LossSum, Objective
+from smidgen.training.objectives import LossSum, Objective
+from smidgen.training.objectives.cross_entropy import CrossEntropy, cross_entropy_sums
 from smidgen.training.sharded import copy_for_sharding, shard
 
 
@@ -32,9 +33,10 @@ class LossModule(nn.Module):
         super().__init__()
         self.model = model
         self._objective = objective
+        self._sums: CrossEntropy = cross_entropy_sums
 
     def compile_parts(self) -> None:
-        """Compile the blocks and what the objective names, in place, for the shapes of training.
+        """Compile the blocks in place, and the cross-entropy that objectives are given, for the shapes of training.
 
         Not the whole step: one graph serves every depth, so a step is as fast (5,514 symbols/s at 10M, 5,410 whole) for
         less than half of the compiling (38 s, 93 s whole; LOG.md, 2026-11-22), and what surrounds blocks may vary. The
@@ -42,13 +44,13 @@ class LossModule(nn.Module):
         """
         for block in self._blocks():
             block.compile(dynamic=False)
-        if isinstance(self._objective, Compilable):
-            self._objective = self._objective.compiled()
+        self._sums = torch.compile(cross_entropy_sums, dynamic=False)
 
     def release(self) -> None:
-        """Let the blocks be as they were written."""
+        """Let all be as it was written."""
         for block in self._blocks():
             block._compiled_call_impl = None
+        self._sums = cross_entropy_sums
 
     def _blocks(self) -> list[Block]:
         stacks = [module for module in self.model.modules() if isinstance(module, Stack) and module.steady]
@@ -58,7 +60,7 @@ class LossModule(nn.Module):
         self, ids: Tensor, targets: Tensor, weights: Tensor, extra: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return the summed loss, its next-symbol part and the sums to log."""
-        out = self._objective(self.model, Batch(ids, targets, weights, extra=extra))
+        out = self._objective(self.model, Batch(ids, targets, weights, extra=extra), self._sums)
         return out.loss, (out.loss if out.nll is None else out.nll).detach(), dict(out.metrics)
 
 

@@ -22,6 +22,8 @@ class Progress:
     """Training seconds, those before an interruption included."""
     share: float = 0.0
     """Used share of the budget."""
+    begun: float = 0.0
+    """Share of a time that went by before the first step that had nothing to compile: the warm-up starts there."""
     loss: float = float("nan")
     """Nats per supervised symbol of the last logged step."""
     rollbacks: int = 0

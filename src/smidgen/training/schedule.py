@@ -7,14 +7,15 @@ from collections.abc import Callable
 from smidgen.training.config import Budget, DropoutConfig, ScheduleConfig, StepBudget, TimeBudget, TokenBudget
 
 
-def learning_rate_multiplier(share: float, schedule: ScheduleConfig) -> float:
+def learning_rate_multiplier(share: float, schedule: ScheduleConfig, begun: float = 0.0) -> float:
     """Return the factor on every peak learning rate when `share` of the budget is used.
 
+    `begun` is the share that went by before the first real step, compiling: the warm-up starts there.
     Source of wsd: Hu et al. 2024 (MiniCPM), arXiv 2404.06395; linear warm-down to zero: Bergsma et al. 2025,
     arXiv 2502.15938.
     """
-    if share < schedule.warmup:
-        return share / schedule.warmup
+    if share < begun + schedule.warmup:
+        return (share - begun) / schedule.warmup
     if schedule.type == "wsd":
         left = (1 - share) / schedule.decay if schedule.decay else 1.0
         shape = min(1.0, max(0.0, left))
@@ -95,6 +96,11 @@ class BudgetClock:
         if isinstance(budget, TimeBudget):
             return min(1.0, self.seconds / budget.seconds)
         return min(1.0, step / _steps_of(budget, self._step_tokens))
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the budget is a time, of which compiling takes its part."""
+        return isinstance(self._budget, TimeBudget)
 
     def is_over(self, step: int, step_seconds: float) -> bool:
         """Whether another step of `step_seconds` would end further from the budget than stopping here."""

@@ -70,6 +70,7 @@ class RunState:
             "symbols": progress.symbols,
             "seconds": progress.seconds,
             "share": progress.share,
+            "begun": progress.begun,
             "rollbacks": progress.rollbacks,
             "ended": progress.ended,
             "loss_scale": self.scaler.scale,
@@ -98,7 +99,7 @@ class RunState:
         self.scaler.scale, self.scaler.finite_steps = meta["loss_scale"], meta["finite_steps"]
         progress = self.progress
         progress.step = step
-        for name in ("data_step", "symbols", "seconds", "share", "rollbacks", "ended"):
+        for name in ("data_step", "symbols", "seconds", "share", "begun", "rollbacks", "ended"):
             setattr(progress, name, meta[name])
 
 

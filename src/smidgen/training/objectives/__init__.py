@@ -4,14 +4,15 @@ Sums, not means: the loop divides once by the weight of the whole step over all 
 masks, accumulation and data parallelism agree exactly. Each variant is a small file beside this one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from torch import Tensor
 
 from smidgen.data.batch import Batch
 from smidgen.models import Model
+from smidgen.training.objectives.cross_entropy import CrossEntropy, cross_entropy_sums
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,9 @@ class LossSum:
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-Objective = Callable[[Model, Batch], LossSum]
+class Objective(Protocol):
+    """What is minimised."""
 
-
-@runtime_checkable
-class Compilable(Protocol):
-    """An objective with a part worth compiling."""
-
-    def compiled(self) -> Objective:
-        """Return the same objective with that part compiled, for batches of one shape."""
+    def __call__(self, model: Model, batch: Batch, sums: CrossEntropy = cross_entropy_sums) -> LossSum:
+        """Return the summed loss of a batch, every cross-entropy in it computed by `sums`: as written, or compiled."""
         ...

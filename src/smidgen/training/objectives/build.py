@@ -12,6 +12,7 @@ from smidgen.errors import ConfigError, TokenizerError
 from smidgen.models import Model, ModelConfig
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.training.objectives import LossSum, Objective
+from smidgen.training.objectives.cross_entropy import CrossEntropy, cross_entropy_sums
 from smidgen.training.objectives.early_exit import EarlyExit, EarlyExitConfig
 from smidgen.training.objectives.fill_in_the_middle import FillInTheMiddleConfig, rearrange
 from smidgen.training.objectives.masked import MaskedConfig, mask_rows, masked
@@ -98,9 +99,9 @@ class BuiltObjective:
     change: Change | None = None
     seed: int = 0
 
-    def __call__(self, model: Model, batch: Batch) -> LossSum:
+    def __call__(self, model: Model, batch: Batch, sums: CrossEntropy = cross_entropy_sums) -> LossSum:
         """Return the summed loss of a batch."""
-        return self.loss(model, batch)
+        return self.loss(model, batch, sums)
 
     def over(
         self, batches_from: Callable[[int], Iterator[Sequence[Batch]]], rank: int = 0

@@ -5,6 +5,7 @@ Here they live one chunk at a time: the forward computes each chunk's gradient o
 gradients of features and head. Source of the idea: Hsu et al. 2024 (Liger Kernel), arXiv 2410.10989.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -37,17 +38,6 @@ class Sums(NamedTuple):
     """What the targets themselves cost; no gradient unless it is the loss."""
 
 
-def cross_entropy_sum(
-    features: Float[Tensor, "N D"],
-    head: Float[Tensor, "V D"],
-    targets: Int[Tensor, " N"],
-    weights: Float[Tensor, " N"],
-    softcap: float | None = None,
-) -> Float[Tensor, ""]:
-    """Return the weighted sum of next-symbol losses in nats; logits, softmax and sums in fp32."""
-    return cross_entropy_sums(features, head, targets, weights, softcap).loss
-
-
 def cross_entropy_sums(
     features: Float[Tensor, "N D"],
     head: Float[Tensor, "V D"],
@@ -56,7 +46,7 @@ def cross_entropy_sums(
     softcap: float | None = None,
     softening: Softening = UNSOFTENED,
 ) -> Sums:
-    """Return the weighted sums of the softened loss and of the bare one."""
+    """Return the weighted sums of the softened loss and of the bare one; logits, softmax and sums in fp32."""
     head = head.to(features.dtype)
     rows = max(1, CHUNK_BYTES // (4 * head.shape[0]))
     if rows >= features.shape[0]:
@@ -67,6 +57,10 @@ def cross_entropy_sums(
     chunks = (slice(at, at + rows) for at in range(0, features.shape[0], rows))
     parts = [_sums_of(_logits(features[at], head, softcap), targets[at], weights[at], softening) for at in chunks]
     return Sums(*(torch.stack(sums).sum() for sums in zip(*parts, strict=True)))
+
+
+CrossEntropy = Callable[..., Sums]
+"""`cross_entropy_sums`, or what was compiled of it."""
 
 
 def _sums_of(logits: Tensor, targets: Tensor, weights: Tensor, softening: Softening) -> Sums:

@@ -12,6 +12,7 @@ from smidgen.models import Model
 from smidgen.models.exits import features_by_depth
 from smidgen.models.llama import Llama
 from smidgen.training.objectives import LossSum
+from smidgen.training.objectives.cross_entropy import CrossEntropy, cross_entropy_sums
 from smidgen.training.objectives.next_token import next_token_loss
 
 
@@ -39,13 +40,13 @@ class EarlyExit:
 
     config: EarlyExitConfig
 
-    def __call__(self, model: Model, batch: Batch) -> LossSum:
+    def __call__(self, model: Model, batch: Batch, sums: CrossEntropy = cross_entropy_sums) -> LossSum:
         """Return the weighted sum over depths, the weights scaled to sum to one; `nll` is that of the end."""
         depths = [*model.heads.exits, len(model.config.stack.layers)]
         weights = self.config.weights or depth_weights(depths, self.config.scale)
         said = zip(depths, weights, features_by_depth(cast(Llama, model), batch.ids), strict=True)
         losses = {
-            depth: (weight, next_token_loss(model, features, batch)) for depth, weight, features in said if weight
+            depth: (weight, next_token_loss(model, features, batch, sums)) for depth, weight, features in said if weight
         }
         loss = torch.stack([weight / sum(weights) * told for weight, told in losses.values()]).sum()
         _, end = losses.pop(depths[-1])

@@ -17,6 +17,7 @@ from smidgen.data.scored import ScoredBytes
 from smidgen.models import Model
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.training.objectives import LossSum
+from smidgen.training.objectives.cross_entropy import CrossEntropy, cross_entropy_sums
 from smidgen.training.objectives.next_token import next_token_loss
 
 
@@ -30,7 +31,7 @@ class MaskedConfig(Config):
     """Share of their symbols that is masked and predicted."""
 
 
-def masked(model: Model, batch: Batch) -> LossSum:
+def masked(model: Model, batch: Batch, sums: CrossEntropy = cross_entropy_sums) -> LossSum:
     """Return the summed loss of causal rows and of masked symbols; `nll` is that of the causal rows.
 
     The first rows are read both ways from `batch.extra["masked_ids"]`; without it, all rows are causal.
@@ -41,9 +42,9 @@ def masked(model: Model, batch: Batch) -> LossSum:
     guessed = Batch(hidden, batch.targets[:n_masked], batch.weights[:n_masked])
     nll, loss = (torch.zeros((), device=batch.ids.device) for _ in range(2))
     if len(causal.ids):
-        nll = next_token_loss(model, model.features(causal.ids), causal)
+        nll = next_token_loss(model, model.features(causal.ids), causal, sums)
     if n_masked:
-        loss = next_token_loss(model, model.features(hidden, causal=False), guessed)
+        loss = next_token_loss(model, model.features(hidden, causal=False), guessed, sums)
     return LossSum(nll + loss, nll.detach(), {"masked": loss.detach()})
 
 

@@ -13,6 +13,7 @@ from smidgen.config import Config
 from smidgen.data.batch import Batch
 from smidgen.models import Model
 from smidgen.training.objectives import LossSum
+from smidgen.training.objectives.cross_entropy import CrossEntropy, cross_entropy_sums
 from smidgen.training.objectives.next_token import next_token_loss, with_own_losses
 
 
@@ -30,8 +31,8 @@ class NextLatent:
 
     config: NextLatentConfig
 
-    def __call__(self, model: Model, batch: Batch) -> LossSum:
+    def __call__(self, model: Model, batch: Batch, sums: CrossEntropy = cross_entropy_sums) -> LossSum:
         """Return the summed next-symbol loss and the weighted loss of the thought."""
         features, own_losses = model.features_and_losses(batch.ids, batch.targets, batch.weights)
-        nll = next_token_loss(model, features, batch)
+        nll = next_token_loss(model, features, batch, sums)
         return with_own_losses(LossSum(nll), own_losses, {"next_latent": self.config.weight})

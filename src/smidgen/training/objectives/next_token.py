@@ -1,10 +1,9 @@
 """Predict the next symbol: the loss of pretraining and, with a chat mask in the weights, of fine-tuning."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
@@ -13,13 +12,7 @@ from smidgen.config import Config
 from smidgen.data.batch import Batch
 from smidgen.models import Model
 from smidgen.training.objectives import LossSum
-from smidgen.training.objectives.cross_entropy import (
-    UNSOFTENED,
-    Softening,
-    Sums,
-    cross_entropy_sum,
-    cross_entropy_sums,
-)
+from smidgen.training.objectives.cross_entropy import UNSOFTENED, CrossEntropy, Softening, cross_entropy_sums
 
 
 class NextTokenConfig(Config):
@@ -37,17 +30,12 @@ class NextToken:
     """The objective of a NextTokenConfig."""
 
     config: NextTokenConfig
-    sums: Callable[..., Sums] = cross_entropy_sums
 
-    def compiled(self) -> "NextToken":
-        """Compile the cross-entropy: a third of a small model's step in eager mode (LOG.md, 2026-11-22)."""
-        return replace(self, sums=torch.compile(self.sums, dynamic=False))
-
-    def __call__(self, model: Model, batch: Batch) -> LossSum:
+    def __call__(self, model: Model, batch: Batch, sums: CrossEntropy = cross_entropy_sums) -> LossSum:
         """Return the summed next-symbol loss of a batch."""
         features, own_losses = model.features_and_losses(batch.ids, batch.targets, batch.weights)
         softening = Softening(self.config.label_smoothing, self.config.z_loss)
-        sums = self.sums(
+        told = sums(
             features.flatten(0, 1),
             model.head_weight(),
             batch.targets.flatten(),
@@ -56,8 +44,8 @@ class NextToken:
             softening,
         )
         if softening == UNSOFTENED and not own_losses:
-            return LossSum(sums.loss)
-        return with_own_losses(LossSum(sums.loss, sums.nll), own_losses)
+            return LossSum(told.loss)
+        return with_own_losses(LossSum(told.loss, told.nll), own_losses)
 
 
 next_token = NextToken(NextTokenConfig())
@@ -78,12 +66,14 @@ def with_own_losses(
     return LossSum(loss, out.loss if out.nll is None else out.nll, {**out.metrics, **own_losses})
 
 
-def next_token_loss(model: Model, features: Float[Tensor, "B T D"], batch: Batch) -> Float[Tensor, ""]:
+def next_token_loss(
+    model: Model, features: Float[Tensor, "B T D"], batch: Batch, sums: CrossEntropy = cross_entropy_sums
+) -> Float[Tensor, ""]:
     """Return the summed next-symbol loss that features of a batch lead to, in nats."""
-    return cross_entropy_sum(
+    return sums(
         features.flatten(0, 1),
         model.head_weight(),
         batch.targets.flatten(),
         batch.weights.flatten(),
         model.config.logit_softcap,
-    )
+    ).loss
