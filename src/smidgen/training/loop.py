@@ -69,10 +69,7 @@ def fit(
         multiplier = learning_rate_multiplier(before, config.schedule, progress.begun)
         set_dropout(run.model, dropout_rate(before, config.dropout))
         means, norm = _step(run, loss_of, [batch.to(runtime.device) for batch in micro], config, multiplier)
-        progress.step += 1
-        progress.data_step += 1
-        progress.symbols += config.batch_tokens
-        progress.seconds = clock.seconds
+        progress.advance(config.batch_tokens, clock.seconds)
         progress.share = _agree(runtime, clock.share(progress.step))
         watch.see(log.add(progress, micro, means, norm, multiplier))
         saves = _decide(runtime, outside.save_is_due(progress.step))

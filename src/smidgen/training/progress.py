@@ -33,6 +33,13 @@ class Progress:
     ended: str = "running"
     """Why it stopped: "budget", "interrupted" or "running"."""
 
+    def advance(self, symbols: int, seconds: float) -> None:
+        """Count one more step, of so many symbols, done after so many seconds in all."""
+        self.step += 1
+        self.data_step += 1
+        self.symbols += symbols
+        self.seconds = seconds
+
 
 @dataclass(frozen=True)
 class Hook:
