@@ -306,9 +306,11 @@ def test_rows_that_end_a_patch_wait_for_each_other():
 
 
 def test_only_stacks_that_meet_few_lengths_are_compiled():
-    for name, trunk_too in {"bytes-space": True, "bytes-entropy": False, "bytes-learned": False}.items():
+    graphs = {"bytes-space": (True, 1 + 2), "bytes-entropy": (False, 1 + 1), "bytes-learned": (False, 1)}
+    for name, (trunk_too, n_graphs) in graphs.items():
         model = build_model(BYTE_MODELS[name])
         loss = LossModule(model, next_token)
+        assert loss.n_graphs == n_graphs
         loss.compile_parts()
         compiled = {block for block in model.modules() if getattr(block, "_compiled_call_impl", None) is not None}
         assert set(model.encoder.layers) | set(model.decoder.stack.layers) <= compiled

@@ -6,7 +6,9 @@ import pytest
 
 from smidgen.errors import ConfigError
 from smidgen.models.stats import flops_per_symbol
+from smidgen.study.config import Study
 from smidgen.study.plan import check_only, plan_study
+from smidgen.training.config import TokenBudget
 from study_files import HEAD, PIECES, PLAIN, SMOKE, write
 
 STUDIES = Path(__file__).parent.parent / "recipes" / "studies"
@@ -143,3 +145,16 @@ def test_a_quick_study_is_a_twentieth_with_one_seed_in_another_place(tmp_path: P
     study = plan_study(write(tmp_path, HEAD, PLAIN), quick=True).study
     assert (study.name, study.seeds) == ("trial-quick", (0,))
     assert study.budget.tokens == 77  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("key", ["seed=3", "train.budget.seconds=60", "train.samples=2"])
+def test_what_the_study_decides_cannot_be_asked_of_its_recipes(tmp_path: Path, key: str):
+    assert f"{key.partition('=')[0]} is for the study to decide" in refused(write(tmp_path, HEAD, PLAIN), key)
+
+
+def test_long_names_of_a_grid_are_told_apart():
+    long = {f"train.optimizer.learning_rate_of_{n}": [0.1, 0.2] for n in range(4)}
+    study = Study(name="s", recipe="r.toml", budget=TokenBudget(tokens=9), reference="x", grid=long)
+    names = [variant.name for variant in study.all_variants()]
+    assert len(set(names)) == 16
+    assert max(map(len, names)) <= 60

@@ -115,7 +115,7 @@ def test_every_cross_entropy_is_computed_by_what_is_given(name):
     objective = built(name, model)
     [micro] = prepared(objective, [documents(4, 48)])
     objective(model, micro, noted)
-    assert len(calls) == {"multi_token": 3, "masked": 2, "early_exit": 3}.get(name, 1)
+    assert len(calls) == {"multi_token": 3, "masked": 2, "early_exit": 4}.get(name, 1)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -369,8 +369,8 @@ def test_a_thought_is_compared_with_what_follows_in_the_same_text():
     assert not thought_loss(stream, predicted, weights, 2).requires_grad
 
 
-def test_exits_weigh_by_depth_as_in_layerskip():
-    assert depth_weights([1, 2, 3, 4], 1.0) == [0, 1, 3, 3 + 3]
+def test_exits_weigh_by_depth_and_none_is_left_out():
+    assert depth_weights([1, 2, 3, 4], 1.0) == [1, 3, 6, 3 + 3]
     model = model_for(HeadsConfig(exit=ExitConfig(every=2)))
     objective = build_objective(EarlyExitConfig(weights=(1, 3)), model, TOKENIZER)[0]
     out = objective(model, documents(2, 48))

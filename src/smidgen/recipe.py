@@ -17,6 +17,7 @@ from smidgen.data.village.corpus import VillageConfig
 from smidgen.errors import ConfigError
 from smidgen.models import ModelConfig
 from smidgen.models.llama import LlamaConfig
+from smidgen.models.stats import stacks_of
 from smidgen.tokenizers.bpe import BpeConfig
 from smidgen.tokenizers.bytes import ByteConfig
 from smidgen.tokenizers.bytes_bpe import BytesBpeConfig
@@ -91,9 +92,9 @@ class Recipe(Config):
             raise ValueError(
                 f"a {model.type} model reads bytes: set tokenizer.type to bytes (bytes_bpe for the patcher symbol)."
             )
-        if train.loop_from is not None and model.stack.n_blocks == len(model.stack.layers):
+        if train.loop_from is not None and all(s.n_blocks == len(s.layers) for s in stacks_of(model)):
             raise ValueError(
-                f"train.loop_from ({train.loop_from}) waits for nothing: in model.stack.layers no block repeats. "
+                f"train.loop_from ({train.loop_from}) waits for nothing: no block repeats. "
                 'Leave it out, or loop: model.stack.layers = "middle:8,3,4,2".'
             )
         if self.start_from is None and self.tokenizer.vocab_size != model.vocab_size:

@@ -31,6 +31,7 @@ def command(
     KEY=VALUE changes a key of the study (budget.seconds=60), else of its base recipe (data.path=my_texts). A study
     that was stopped goes on; finished runs are kept, changed variants run anew. A DIRECTORY shows its table again.
     """
+    from smidgen.errors import ConfigError, RunError
     from smidgen.journey.screen import Screen
     from smidgen.study.conduct import Asked, conduct
     from smidgen.study.layout import StudyDirectory
@@ -39,6 +40,8 @@ def command(
 
     screen = Screen()
     if study.is_dir():
+        if overrides or dry_run or quick or only:
+            raise ConfigError(f"{study} is a study's directory: its table is shown, nothing run. Name the STUDY.toml.")
         show_results(StudyDirectory(study), screen)
         return
     plan = plan_study(study, overrides, quick)
@@ -48,4 +51,5 @@ def command(
         show_forecast(plan, directory, asked, screen)
         return
     conduct(plan, directory, asked, screen)
-    show_results(directory, screen)
+    if failed := show_results(directory, screen):
+        raise RunError(f"{failed} runs failed, each for the reason in the table. The same command tries them again.")

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from smidgen.config import Config
 from smidgen.errors import ConfigError
@@ -123,7 +124,7 @@ class BytePatch(nn.Module):
         self.pooling = POOLINGS[config.pooling.type](config.pooling, d_local)
         self.down_proj = Linear(d_local, d_trunk)
         self.trunk = Stack(config.stack)
-        self.trunk.steady = self.patcher.steady
+        self.trunk.n_lengths = self.patcher.n_lengths
         self.start = nn.Parameter(torch.empty(d_trunk))
         """What the decoder reads of the trunk while no patch has ended."""
         self.decoder = DECODERS[config.head](config.decoder, d_trunk, config.patcher.longest)
@@ -160,7 +161,10 @@ class BytePatch(nn.Module):
         patched = self.patch(ids, seen=seen)
         losses = self.patcher.losses(patched.marks, targets, weights)
         if self.config.heads.thought is not None:
-            followed = at_ends(weights, patched.ends, seen[0][0].shape[1])
+            n = seen[0][0].shape[1]
+            ended = at_ends(torch.ones_like(weights), patched.ends, n)
+            # What follows a row's last whole patch is a part of one, or padding: nothing to be predicted.
+            followed = at_ends(weights, patched.ends, n) * F.pad(ended[:, 1:], (0, 1))
             losses["next_latent"] = thought_loss(*seen[0], followed, self.config.heads.thought.span)
         return patched.features, losses
 

@@ -195,6 +195,15 @@ def _matrix_bytes(shape: Shape, stored: Precision) -> int:
     return ceil(rows * columns * stored.bits / 8) + scales * _SCALE_BYTES
 
 
+def heads_flops(heads: HeadsConfig, d_model: int, vocab_size: int, depth: int) -> Flops:
+    """Count the operations of heads that only training runs: future heads and exits, each with logits of its own."""
+    future, leaves = heads.future, heads.exit
+    later = 0 if future is None else future.n
+    inside = 0 if future is None else 2 * d_model * (future.d_hidden or 2 * d_model)
+    exits = 0 if leaves is None else len(range(leaves.every, depth, leaves.every))
+    return Flops(matrices=2 * later * inside, attention=0, head=2 * (later + exits) * vocab_size * d_model)
+
+
 def count_heads(heads: HeadsConfig, d_model: int, d_trunk: int | None = None) -> int:
     """Count the parameters of heads that read a stream of `d_model`; a thought is in the trunk, if there is one."""
     width = d_trunk or d_model

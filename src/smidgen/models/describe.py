@@ -9,7 +9,10 @@ from smidgen.models.stats import Parameters
 
 def describe_shape(config: LlamaConfig | BytePatchConfig) -> str:
     """Return depth, width and whatever else decides what a model computes, in one line."""
-    return f"{SHAPES[config.type](config)}, vocabulary {config.vocab_size:,}, context {config.max_seq_len:,}"
+    runs = (
+        f", runs of {', '.join(map(str, config.ngrams))} hashed into {config.ngram_buckets:,}" if config.ngrams else ""
+    )
+    return f"{SHAPES[config.type](config)}, vocabulary {config.vocab_size:,}{runs}, context {config.max_seq_len:,}"
 
 
 def describe_sharing(config: LlamaConfig | BytePatchConfig) -> str:
@@ -38,6 +41,7 @@ def compare_parts(parts: Parameters, alone: Parameters) -> list[tuple[str, int, 
         "pooling": "patches and widths",
         "norms": "norms and scalars",
         "head": "head",
+        "beside": "heads beside it",
     }
     rows = [(name, getattr(parts, field), getattr(alone, field)) for field, name in names.items()]
     return [(name, own, whole) for name, own, whole in rows if own or whole]

@@ -20,6 +20,8 @@ class Dropout(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.on = False
+        self.allowed = True
+        """Whether it may be switched on; not inside a model whose certainty is measured while it trains."""
         self.register_buffer("rate", torch.zeros(()), persistent=False)
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -32,8 +34,8 @@ class Dropout(nn.Module):
 
 
 def set_dropout(model: nn.Module, rate: float) -> None:
-    """Set the rate of every dropout inside a model; 0 switches them off."""
+    """Set the rate of every dropout inside a model but those that are to have none; 0 switches them off."""
     for module in model.modules():
-        if isinstance(module, Dropout):
+        if isinstance(module, Dropout) and module.allowed:
             module.on = rate > 0
             module.rate.fill_(rate)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from smidgen.config import Config
 from smidgen.models.attention import AttentionConfig
+from smidgen.models.dropout import Dropout
 from smidgen.models.layers import Embedding, Linear, SwiGLUConfig
 from smidgen.models.stack import Stack, StackConfig
 from smidgen.models.state import Recall, StackState
@@ -148,8 +149,8 @@ class Marks(NamedTuple):
 class NoEnds(nn.Module):
     """The rule of `fixed` and `symbol`: nothing but special symbols and the greatest length ends a patch."""
 
-    steady: ClassVar[bool] = True
-    """Whether about as many patches come of every batch; not while the rule is being learned."""
+    n_lengths: ClassVar[int] = 2
+    """Numbers of patches, padded, that batches come to (LOG.md, 2026-11-22); 0: any, while a rule is learned."""
 
     def __init__(self, config: Config, d_local: int, vocab_size: int) -> None:
         super().__init__()
@@ -201,13 +202,16 @@ def _inside_word(ids: Int[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
 class Surprise(nn.Module):
     """The rule of `entropy`: what comes next is less certain than the threshold."""
 
-    steady: ClassVar[bool] = False
+    n_lengths: ClassVar[int] = 0
 
     def __init__(self, config: EntropyConfig, d_local: int, vocab_size: int) -> None:
         super().__init__()
         self.quantile = 1 - 1 / config.target
         self.embed_tokens = Embedding(vocab_size, config.stack.d_model)
         self.stack = Stack(config.stack)
+        for module in self.stack.modules():
+            if isinstance(module, Dropout):
+                module.allowed = False  # or the threshold would be fitted to surprises that nobody meets later
         self.threshold = nn.Parameter(torch.empty(1))  # not a scalar: FSDP2 has no way to cut one
 
     def forward(self, seen: Seen) -> Marks:
@@ -253,7 +257,7 @@ def _entropy(logits: Float[Tensor, "B T V"]) -> Float[Tensor, "B T"]:
 class Dissimilar(nn.Module):
     """The rule of `learned`: the encoder's output points away from the one before it."""
 
-    steady: ClassVar[bool] = False
+    n_lengths: ClassVar[int] = 0
 
     def __init__(self, config: LearnedConfig, d_local: int, vocab_size: int) -> None:
         super().__init__()

@@ -171,8 +171,8 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(make_blocks(config))
         self.looped = True
         """Whether a repeated block repeats; off, training runs each once, at its first depth. See `switch_loops`."""
-        self.steady = True
-        """Whether it meets few lengths in training; off, its blocks are not worth compiling."""
+        self.n_lengths = 1
+        """How many lengths it meets in training, each compiled by itself; 0: too many to compile."""
         self._once = [depth for depth, block in enumerate(config.layers) if config.layers.index(block) == depth]
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         if config.residual_scalars:

@@ -20,6 +20,7 @@ from smidgen.models.counting import (
     count_heads,
     count_stack,
     feed_forward_shapes,
+    heads_flops,
     stack_flops,
     stack_kv_bytes,
     stack_matrix_bytes,
@@ -42,6 +43,7 @@ __all__ = [
     "feed_forward_shapes",
     "flops_per_symbol",
     "kv_bytes_per_symbol",
+    "stacks_of",
     "weight_bytes",
     "without_sharing",
 ]
@@ -80,8 +82,16 @@ def count_savings(config: AnyConfig) -> dict[str, int]:
 
 
 def flops_per_symbol(config: AnyConfig, context: int, training: bool = False) -> Flops:
-    """Count the operations of one symbol that sees `context` symbols; training adds a backward of twice the forward."""
-    return FAMILIES[config.type].flops(config, context).times(3 if training else 1)
+    """Count the operations of one symbol that sees `context` symbols.
+
+    Training runs all heads, and adds a backward of twice the forward.
+    """
+    family = FAMILIES[config.type]
+    one = family.flops(config, context)
+    if not training:
+        return one
+    first, *_ = family.stacks(config)  # where symbols are, and heads read
+    return (one + heads_flops(config.heads, first.d_model, config.vocab_size, len(config.stack.layers))).times(3)
 
 
 def kv_bytes_per_symbol(config: AnyConfig, bytes_per_value: int = 2) -> int:
@@ -94,7 +104,12 @@ def weight_bytes(config: AnyConfig, precision: str = "bf16") -> int:
     stored, parameters = PRECISIONS[precision], count_parameters(config)
     bytes_elsewhere = 4 if stored.bits == 32 else 2
     elsewhere = (parameters.total - parameters.matrices) * bytes_elsewhere
-    return elsewhere + sum(stack_matrix_bytes(stack, stored) for stack in FAMILIES[config.type].stacks(config))
+    return elsewhere + sum(stack_matrix_bytes(stack, stored) for stack in stacks_of(config))
+
+
+def stacks_of(config: AnyConfig) -> list[StackConfig]:
+    """Return every stack in a model."""
+    return FAMILIES[config.type].stacks(config)
 
 
 def without_sharing(config: LlamaConfig) -> LlamaConfig:

@@ -23,7 +23,7 @@ _DASHES = 3
 _CHIPS = {"better": "good", "worse": "bad", "no difference shown": "unknown", "reference": "watch"}
 _AXES: tuple[tuple[str, str, Form], ...] = (
     ("parameters", "parameters", count),
-    ("bf16_bytes", "bytes shipped (16 bits)", size),
+    ("file_bytes", "bytes shipped (16 bits)", size),
     ("seconds", "seconds of training", duration),
 )
 
@@ -218,7 +218,7 @@ def _row(row: Record, study: Record) -> list[str]:
         differs,
         row["verdict"],
         count(row["parameters"]),
-        size(row["bf16_bytes"]),
+        size(row["file_bytes"]),
         duration(row["seconds"]),
         seeds,
         f"[{documents['low']:+.4f}, {documents['high']:+.4f}]" if documents else "–",

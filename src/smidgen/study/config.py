@@ -1,6 +1,7 @@
 """A study file: variants of one recipe, seeds, and the budget every run gets."""
 
 import difflib
+import hashlib
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,10 +29,14 @@ class FlopsBudget(Config):
 StudyBudget = Annotated[TimeBudget | TokenBudget | FlopsBudget, Field(discriminator="type")]
 
 
+LONGEST_NAME = 60
+"""Letters of a variant's name: as many as a table has room for."""
+
+
 class Variant(Config):
     """One thing that is tried."""
 
-    name: Annotated[str, Field(min_length=1, max_length=60, pattern=r"^\S.*$")]
+    name: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME, pattern=r"^\S.*$")]
     """What it is called in tables and plots."""
     note: str = ""
     """Why it is tried, or what it stands for."""
@@ -102,7 +107,8 @@ def read_study(path: Path, overrides: Iterable[str] = ()) -> tuple[Study, list[s
         first = re.split(r"[.=]", override, maxsplit=1)[0].strip()
         (own if first in Study.model_fields else others).append(override)
     study = validate_config(apply_overrides(read_toml(path), own), Study, where=str(path))
-    if problems := list(_disagreements(study)):
+    asked = apply_overrides({}, others)
+    if problems := [*_disagreements(study), *(f"{p} Write budget.seconds=60, seeds=[0]." for p in _decided(asked))]:
         raise ConfigError(f"{path} is not valid:\n" + "\n".join(f"  {problem}" for problem in problems))
     return study, others
 
@@ -126,9 +132,14 @@ def _disagreements(study: Study) -> Iterator[str]:
     if len(set(study.seeds)) < len(study.seeds):
         yield f"seeds: {list(study.seeds)} names a seed twice; it would be the same run."
     for variant in study.all_variants():
-        for key in _keys(overlay(variant)):
-            if key in ("name", "seed") or key == "train.budget" or key.startswith("train.budget."):
-                yield f"variant {variant.name!r}: {key} is for the study to decide, so that runs compare. Leave it out."
+        yield from (f"variant {variant.name!r}: {problem} Leave it out." for problem in _decided(overlay(variant)))
+
+
+def _decided(tree: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a tree of recipe keys says that the study decides for all runs alike."""
+    for key in _keys(tree):
+        if key in ("name", "seed", "train.budget", "train.samples") or key.startswith("train.budget."):
+            yield f"{key} is for the study to decide, so that runs compare."
 
 
 def _keys(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -140,8 +151,11 @@ def _keys(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def _grid_name(chosen: Mapping[str, Any]) -> str:
     """Name a combination by the last words of its keys: `d_model=128 layers=0.0.1.1`."""
-    words = [f"{key.rpartition('.')[2]}={_short(value)}" for key, value in chosen.items()]
-    return " ".join(words)[:60]
+    words = " ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in chosen.items())
+    if len(words) <= LONGEST_NAME:
+        return words
+    told_apart = hashlib.sha256(words.encode()).hexdigest()[:6]
+    return f"{words[: LONGEST_NAME - 7]} {told_apart}"
 
 
 def _short(value: Any) -> str:

@@ -20,7 +20,7 @@ Record = Mapping[str, Any]
 _FIGURES = (
     "parameters",
     "effective_parameters",
-    "bf16_bytes",
+    "file_bytes",
     "int8_bytes",
     "seconds",
     "steps",

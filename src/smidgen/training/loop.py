@@ -49,7 +49,7 @@ def fit(
     progress = run.progress
     clock = BudgetClock(config.budget, config.batch_tokens, progress.seconds)
     seconds = clock.seconds_expected()
-    compiled, reason = parallel.decide_compile(config.compile, seconds, runtime, run.is_sharded)
+    compiled, reason = parallel.decide_compile(config.compile, seconds, runtime, run.is_sharded, loss_module.n_graphs)
     outside.note(progress, reason)
     loss_of = parallel.apply(loss_module, config, runtime, compiled)
     progress.compiled = compiled

@@ -53,8 +53,19 @@ class LossModule(nn.Module):
         self._sums = cross_entropy_sums
 
     def _blocks(self) -> list[Block]:
-        stacks = [module for module in self.model.modules() if isinstance(module, Stack) and module.steady]
-        return [block for stack in stacks for block in stack.layers if isinstance(block, Block)]
+        return [block for stack in self._stacks() for block in stack.layers if isinstance(block, Block)]
+
+    def _stacks(self) -> list[Stack]:
+        return [module for module in self.model.modules() if isinstance(module, Stack) and module.n_lengths]
+
+    @property
+    def n_graphs(self) -> int:
+        """Graphs that compiling makes of its blocks: one for each shape of a block and each length it meets."""
+        shapes: dict[str, int] = {}
+        for stack in self._stacks():
+            shape = stack.config.model_dump_json(include={"d_model", "attention", "mlp", "depth_lora_rank"})
+            shapes[shape] = max(shapes.get(shape, 0), stack.n_lengths)
+        return sum(shapes.values())
 
     def forward(
         self, ids: Tensor, targets: Tensor, weights: Tensor, extra: dict[str, Tensor]
@@ -116,11 +127,13 @@ def as_written() -> AbstractContextManager[object]:
     return cast(AbstractContextManager[object], torch.compiler.set_stance("force_eager"))
 
 
-COMPILE_REPAYS_SECONDS = 120.0
+COMPILE_REPAYS_SECONDS = 120.0  # for each graph
 """Compiling takes 35 s and gives 30-48% (LOG.md, 2026-11-22): not worth it in shorter runs."""
 
 
-def decide_compile(choice: str, seconds_expected: float, runtime: Runtime, sharded: bool = False) -> tuple[bool, str]:
+def decide_compile(
+    choice: str, seconds_expected: float, runtime: Runtime, sharded: bool = False, n_graphs: int = 1
+) -> tuple[bool, str]:
     """Decide whether to compile, with the reason in words a person can use."""
     if sharded:
         return False, "torch.compile off: the weights are sharded and come and go within a step"
@@ -128,7 +141,7 @@ def decide_compile(choice: str, seconds_expected: float, runtime: Runtime, shard
         return choice == "on", f"torch.compile {choice}: asked for"
     if runtime.device.type not in ("cpu", "cuda"):
         return False, f"torch.compile off: not for {runtime.device.type}"
-    if seconds_expected < COMPILE_REPAYS_SECONDS:
+    if seconds_expected < COMPILE_REPAYS_SECONDS * n_graphs:
         return False, f"torch.compile off: a run of {seconds_expected:.0f} s does not repay the compilation"
     failure = probe_compile(runtime.device)
     if failure is not None:

@@ -54,7 +54,10 @@ class EarlyExit:
 
 
 def depth_weights(depths: list[int], scale: float) -> list[float]:
-    """Return LayerSkip's weights of exits after so many depths, the last being the end (section 4.1.2)."""
+    """Return LayerSkip's weights of exits after so many depths, the last being the end (section 4.1.2).
+
+    Counted from one: from zero, as there, an exit after the first depth would never learn what it is asked for.
+    """
     *exits, end = depths
-    triangle = [depth * (depth - 1) / 2 for depth in exits]
+    triangle = [depth * (depth + 1) / 2 for depth in exits]
     return [scale * weight for weight in triangle] + [end - 1 + scale * (end - 1) * (end - 2) / 2]
