@@ -140,7 +140,9 @@ def main() -> None:
         side.write(1, 16)
         config = SHAPES[side.name]
         work = flops_per_symbol(config, 512).total / 1e6
-        print(f"{side.name:<14}{count_parameters(config).total / 1e6:>7.2f}M parameters {work:>7.2f} MFLOP a symbol")
+        parameters = count_parameters(config)
+        looked_up = f"{parameters.embedding / 1e6:.2f}M of them looked up"
+        print(f"{side.name:<14}{parameters.total / 1e6:>7.2f}M parameters, {looked_up}, {work:>7.2f} MFLOP a symbol")
     print(f"\n{patch_bytes(sides[0]):.2f} bytes a patch, {chosen.threads} threads, {n_bytes} bytes, {rounds} rounds\n")
     print(f"{'batch':>6}" + "".join(f"{side.name + ' B/s':>18}" for side in sides) + f"{'ratio':>8}{'bar':>6}")
     cases = []

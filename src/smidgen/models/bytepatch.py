@@ -88,9 +88,8 @@ class BytePatchConfig(Config):
         local, reading = self.encoder.d_model, self.decoder.d_model
         if local != reading:
             raise ValueError(f"encoder.d_model ({local}) and decoder.d_model ({reading}) must be the same.")
-        heads = getattr(self.pooling, "n_heads", 1)
-        if local % heads:
-            raise ValueError(f"pooling.n_heads ({heads}) must divide encoder.d_model ({local}).")
+        if local % self.pooling.n_heads:
+            raise ValueError(f"pooling.n_heads ({self.pooling.n_heads}) must divide encoder.d_model ({local}).")
         if self.patcher.type == "symbol" and self.vocab_size < 265:
             raise ValueError("patcher symbol needs the symbols of tokenizer bytes_bpe: set vocab_size to 265.")
         if self.heads.exit is not None:

@@ -6,6 +6,7 @@ so a document begins with a patch of its own, and no patch is longer than `longe
 """
 
 import math
+from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
@@ -146,22 +147,55 @@ class Marks(NamedTuple):
     """What the patcher's own model expects next."""
 
 
-class NoEnds(nn.Module):
-    """The rule of `fixed` and `symbol`: nothing but special symbols and the greatest length ends a patch."""
+class Rule(NamedTuple):
+    """What ends a patch, where nothing is learned: decided by a symbol and the one before it."""
+
+    ends: Callable[[Int[Tensor, "B U"]], Bool[Tensor, "B T"]]
+    """Which symbols end their patch, from them and the one before the first: U = T + 1."""
+    foresees: Callable[[int, int], bool]
+    """The same of one symbol, from the one before and itself; special symbols are not asked about."""
+
+
+def _no_ends(ids: Int[Tensor, "B U"]) -> Bool[Tensor, "B T"]:
+    return torch.zeros_like(ids[:, 1:], dtype=torch.bool)
+
+
+def _after_words(ids: Int[Tensor, "B U"]) -> Bool[Tensor, "B T"]:
+    lower = ids | 32
+    letter = (lower >= ord("a")) & (lower <= ord("z"))
+    digit = (ids >= ord("0")) & (ids <= ord("9"))
+    inside = (letter | digit | (ids >= 0x80)) & (ids < FIRST_SPECIAL)
+    return inside[:, :-1] & ~inside[:, 1:]
+
+
+IN_WORDS = [byte >= 0x80 or chr(byte).isalnum() for byte in range(FIRST_SPECIAL)]
+"""Whether each byte is part of a word."""
+
+RULES = {
+    "fixed": Rule(_no_ends, lambda before, symbol: False),
+    "symbol": Rule(_no_ends, lambda before, symbol: False),
+    "space": Rule(_after_words, lambda before, symbol: IN_WORDS[before] and not IN_WORDS[symbol]),
+}
+"""Of the patchers that learn nothing. Beside their rule, special symbols and the greatest length end a patch."""
+
+
+class ByRule(nn.Module):
+    """A patcher that learns nothing."""
 
     n_lengths: ClassVar[int] = 2
     """Numbers of patches, padded, that batches come to (LOG.md, 2026-11-22); 0: any, while a rule is learned."""
 
-    def __init__(self, config: Config, d_local: int, vocab_size: int) -> None:
+    def __init__(self, config: FixedConfig | SpaceConfig | SymbolConfig, d_local: int, vocab_size: int) -> None:
         super().__init__()
+        self.rule = RULES[config.type]
 
     def forward(self, seen: Seen) -> Marks:
-        """Mark nothing."""
-        return Marks(torch.zeros_like(seen.ids, dtype=torch.bool))
+        """Mark symbols as the rule says."""
+        return Marks(self.rule.ends(torch.cat([seen.id_before, seen.ids], 1)))
 
     def foresees(self, before: int, symbol: int) -> bool:
         """Whether a symbol is known to end its patch before it is run, from itself and the one before it."""
-        return False
+        return 0 <= before < FIRST_SPECIAL > symbol and self.rule.foresees(before, symbol)
 
     def losses(self, marks: Marks, targets: Tensor, weights: Tensor) -> dict[str, Tensor]:
         """Return nothing: there is nothing to learn."""
@@ -173,30 +207,6 @@ class NoEnds(nn.Module):
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Draw nothing."""
-
-
-class AfterWords(NoEnds):
-    """The rule of `space`: the first symbol outside a word, after one inside."""
-
-    def forward(self, seen: Seen) -> Marks:
-        """Mark symbols that follow a word and are not part of it."""
-        inside = _inside_word(torch.cat([seen.id_before, seen.ids], 1))
-        return Marks(inside[:, :-1] & ~inside[:, 1:])
-
-    def foresees(self, before: int, symbol: int) -> bool:
-        """Whether a symbol follows a word and is not part of it."""
-        return IN_WORDS[before] and not IN_WORDS[symbol] if 0 <= before < FIRST_SPECIAL > symbol else False
-
-
-IN_WORDS = [byte >= 0x80 or chr(byte).isalnum() for byte in range(FIRST_SPECIAL)]
-"""Whether each byte is part of a word."""
-
-
-def _inside_word(ids: Int[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
-    lower = ids | 32
-    letter = (lower >= ord("a")) & (lower <= ord("z"))
-    digit = (ids >= ord("0")) & (ids <= ord("9"))
-    return (letter | digit | (ids >= 0x80)) & (ids < FIRST_SPECIAL)
 
 
 class Surprise(nn.Module):
@@ -295,8 +305,8 @@ class Dissimilar(nn.Module):
         nn.init.eye_(self.k_proj.weight)
 
 
-Patcher = NoEnds | AfterWords | Surprise | Dissimilar
-PATCHERS = {"fixed": NoEnds, "symbol": NoEnds, "space": AfterWords, "entropy": Surprise, "learned": Dissimilar}
+Patcher = ByRule | Surprise | Dissimilar
+PATCHERS = {"fixed": ByRule, "symbol": ByRule, "space": ByRule, "entropy": Surprise, "learned": Dissimilar}
 
 
 def end_patches(

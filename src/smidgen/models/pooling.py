@@ -4,7 +4,7 @@ Each pooling takes what the encoder says of each symbol and which patch the symb
 belongs to none that is asked for. Sums are fp32.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -18,18 +18,21 @@ from smidgen.models.layers import Linear
 class MeanConfig(Config):
     """The mean of a patch's symbols: STLM's, without its padding."""
 
+    n_heads: ClassVar[int] = 1
     type: Literal["mean"] = "mean"
 
 
 class MaxConfig(Config):
     """The greatest value of each dimension."""
 
+    n_heads: ClassVar[int] = 1
     type: Literal["max"] = "max"
 
 
 class LastConfig(Config):
     """The patch's last symbol, which has seen the others: H-Net's and SpaceByte's choice."""
 
+    n_heads: ClassVar[int] = 1
     type: Literal["last"] = "last"
 
 
@@ -84,8 +87,6 @@ class CrossAttentionPooling(nn.Module):
 
     def __init__(self, config: CrossAttentionConfig, d_local: int) -> None:
         super().__init__()
-        if d_local % config.n_heads:
-            raise ValueError(f"pooling.n_heads ({config.n_heads}) must divide the local width ({d_local}).")
         self.n_heads = config.n_heads
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (Linear(d_local, d_local) for _ in range(4))
 

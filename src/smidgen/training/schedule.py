@@ -56,7 +56,8 @@ def resolve_dropout(config: DropoutConfig, readings: float | None) -> tuple[Drop
     if config.rate != "auto":
         return config, None
     if readings is None:
-        return config.model_copy(update={"rate": 0.0}), None
+        told = "no dropout: how often the data will be read is not known beforehand; set train.dropout.rate if often"
+        return config.model_copy(update={"rate": 0.0}), told
     rate = 0.1 if readings > READINGS_WITHOUT_DROPOUT else 0.0
     chosen = f"dropout {rate}" if rate else "no dropout"
     told = f"{chosen}: the data is read about {readings:.1f} times; it pays above {READINGS_WITHOUT_DROPOUT}"
