@@ -27,6 +27,7 @@ _AXES: tuple[tuple[str, str, Form], ...] = (
     ("seconds", "seconds of training", duration),
 )
 
+_CHANGES_SHOWN = 8
 _DOTS_CAPTION = (
     "Numbers are rows of the table, bars one standard error. Nothing lies both left of and below the dashed line."
 )
@@ -106,7 +107,7 @@ def render_study_table(results: Record) -> str:
     lines += [f"- {note}" for note in results["notes"]]
     for row in _ordered(results):
         said = [row["note"].rstrip(".")] if row["note"] else []
-        said += [f"changes {', '.join(row['changes'])}"] if row["changes"] else []
+        said += [f"changes {_few(row['changes'])}"] if row["changes"] else []
         said += [row["why"]] if row["why"] else []
         said += [f"seed {failure['seed']} failed: {failure['reason']}" for failure in row["failed"]]
         if said:
@@ -265,3 +266,9 @@ def _facts(results: Record) -> list[tuple[str, str]]:
 
 def _markdown(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _few(changes: Sequence[str]) -> str:
+    """Join what a variant changes; of another base recipe altogether the first, and how many more."""
+    more = len(changes) - _CHANGES_SHOWN
+    return ", ".join(changes[:_CHANGES_SHOWN]) + (f" and {more} more keys (results.json)" if more > 0 else "")
