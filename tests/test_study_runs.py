@@ -116,7 +116,8 @@ set = { "train.optimizer.embedding_learning_rate" = 1e30, "train.clip_norm" = 1e
 def test_a_failed_cell_costs_itself_alone_and_is_tried_again(tmp_path: Path, smidgen_process):
     path = write(tmp_path, HEAD.replace("[0, 1]", "[0]").replace("1536", "5120"), PLAIN, FAILING)
     done = smidgen_process("study", path)
-    assert done.code == 0, done.err
+    assert done.code == 2
+    assert "1 of 2 runs failed" in done.err
     directory = StudyDirectory(tmp_path / "runs" / "trial")
     plain, failing = json.loads(directory.results.read_text())["variants"]
     assert plain["bits_per_byte"] > 0

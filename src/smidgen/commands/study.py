@@ -52,4 +52,7 @@ def command(
         return
     conduct(plan, directory, asked, screen)
     if failed := show_results(directory, screen):
-        raise RunError(f"{failed} runs failed, each for the reason in the table. The same command tries them again.")
+        asked = len(plan.cells(only))
+        raise RunError(
+            f"{failed} of {asked} runs failed, each for the reason in the table. The same command retries them."
+        )

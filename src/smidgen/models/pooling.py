@@ -19,6 +19,7 @@ class MeanConfig(Config):
     """The mean of a patch's symbols: STLM's, without its padding."""
 
     n_heads: ClassVar[int] = 1
+    """Heads the local width is cut into: it stays whole."""
     type: Literal["mean"] = "mean"
 
 
@@ -26,6 +27,7 @@ class MaxConfig(Config):
     """The greatest value of each dimension."""
 
     n_heads: ClassVar[int] = 1
+    """Heads the local width is cut into: it stays whole."""
     type: Literal["max"] = "max"
 
 
@@ -33,6 +35,7 @@ class LastConfig(Config):
     """The patch's last symbol, which has seen the others: H-Net's and SpaceByte's choice."""
 
     n_heads: ClassVar[int] = 1
+    """Heads the local width is cut into: it stays whole."""
     type: Literal["last"] = "last"
 
 
