@@ -127,8 +127,8 @@ def as_written() -> AbstractContextManager[object]:
     return cast(AbstractContextManager[object], torch.compiler.set_stance("force_eager"))
 
 
-COMPILE_REPAYS_SECONDS = 120.0  # for each graph
-"""Compiling takes 35 s and gives 30-48% (LOG.md, 2026-11-22): not worth it in shorter runs."""
+COMPILE_REPAYS_SECONDS = 120.0
+"""Compiling one graph takes 35 s and gives 30-48% (LOG.md, 2026-11-22): not worth it in shorter runs."""
 
 
 def decide_compile(
