@@ -50,9 +50,8 @@ def command(
     if dry_run:
         show_forecast(plan, directory, asked, screen)
         return
-    conduct(plan, directory, asked, screen)
-    if failed := show_results(directory, screen):
-        asked = len(plan.cells(only))
-        raise RunError(
-            f"{failed} of {asked} runs failed, each for the reason in the table. The same command retries them."
-        )
+    failed = conduct(plan, directory, asked, screen)
+    show_results(directory, screen)
+    if failed:
+        share = f"{len(failed)} of {len(plan.cells(only))} runs failed"
+        raise RunError(f"{share}, each for the reason in the table. The same command tries them again.")

@@ -127,6 +127,8 @@ class BytePatch(nn.Module):
         self.start = nn.Parameter(torch.empty(d_trunk))
         """What the decoder reads of the trunk while no patch has ended."""
         self.decoder = DECODERS[config.head](config.decoder, d_trunk, config.patcher.longest)
+        if self.decoder.slots > 1:  # it too runs once a patch
+            self.decoder.stack.n_lengths = self.patcher.n_lengths
         if not config.tie_embeddings:
             self.lm_head = Linear(d_local, config.vocab_size)
         beside, depth = config.heads, len(config.stack.layers)

@@ -52,8 +52,8 @@ class _Work:
     began: float = field(default_factory=time.monotonic)
 
 
-def conduct(plan: Plan, directory: StudyDirectory, asked: Asked, screen: Screen) -> bool:
-    """Run every cell that has not come to its end; return whether all have. Ctrl-C or SIGTERM stops and saves.
+def conduct(plan: Plan, directory: StudyDirectory, asked: Asked, screen: Screen) -> list[Cell]:
+    """Run every cell that has not come to its end; return those that failed. Ctrl-C or SIGTERM stops and saves.
 
     Cells that failed before are tried again. Raises RunError if another process conducts this study.
     """
@@ -71,7 +71,8 @@ def conduct(plan: Plan, directory: StudyDirectory, asked: Asked, screen: Screen)
         finally:
             _stop(running)
             write_results(directory)
-    return all(_is_done(directory, plan, cell) for cell in plan.cells(asked.only))
+    records = ((cell, directory.read_record(cell.key)) for cell in plan.cells(asked.only))
+    return [cell for cell, record in records if record is not None and record["status"] == "failed"]
 
 
 def write_plan(plan: Plan, directory: StudyDirectory, jobs: int) -> None:

@@ -13,18 +13,14 @@ from smidgen.study.plan import Plan
 from smidgen.study.results import write_results
 
 
-def show_results(directory: StudyDirectory, screen: Screen) -> int:
-    """Write the results anew from the cells' records and print them; return how many runs failed.
-
-    Raises RunError if there is no study.
-    """
+def show_results(directory: StudyDirectory, screen: Screen) -> None:
+    """Write the results anew from the cells' records and print them. Raises RunError if there is no study."""
     results = write_results(directory)
     screen.say(study_heading(results))
     screen.show_table("", [row[:BRIEF] for row in study_rows(results)], RESULT_COLUMNS[:BRIEF])
     for line in [*study_findings(results), *results["notes"]]:
         screen.say(line)
     screen.say(f"All figures: {directory.page}, {directory.table}, {directory.results}")
-    return sum(len(variant["failed"]) for variant in results["variants"])
 
 
 def show_forecast(plan: Plan, directory: StudyDirectory, asked: Asked, screen: Screen) -> None:
