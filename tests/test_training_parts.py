@@ -1,5 +1,7 @@
 """Laws of the loop's parts: schedule, orthogonalisation, chunked loss, averages, preflight."""
 
+import time
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,11 +11,11 @@ from torch.nn import functional as F
 from model_zoo import MODELS
 from smidgen.models import build_model
 from smidgen.training.average import WeightAverage
-from smidgen.training.config import MuonConfig, ScheduleConfig
+from smidgen.training.config import MuonConfig, ScheduleConfig, TimeBudget
 from smidgen.training.muon import orthogonalize
 from smidgen.training.objectives import cross_entropy
 from smidgen.training.optim import build_optimizer
-from smidgen.training.schedule import learning_rate_multiplier
+from smidgen.training.schedule import BudgetClock, learning_rate_multiplier
 
 
 @given(share=st.floats(0, 1), kind=st.sampled_from(["wsd", "cosine", "linear"]), floor=st.floats(0, 1))
@@ -28,6 +30,16 @@ def test_the_warm_up_begins_where_compiling_ended():
     schedule = ScheduleConfig(warmup=0.1)
     rates = [learning_rate_multiplier(share, schedule, begun=0.2) for share in (0.2, 0.25, 0.3, 0.35)]
     assert rates == pytest.approx([0, 0.5, 1, 1])
+
+
+def test_a_budget_of_processor_time_does_not_run_while_a_process_waits():
+    clock = BudgetClock(TimeBudget(seconds=1e6, clock="processor"), step_tokens=1)
+    before, wall = clock.seconds, time.monotonic()
+    time.sleep(0.3)
+    assert clock.seconds - before < 0.2
+    while time.monotonic() - wall < 0.8:
+        sum(range(10_000))
+    assert clock.seconds > before
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 16, 40), (2, 40, 16)])

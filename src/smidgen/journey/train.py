@@ -9,6 +9,7 @@ import torch
 
 from smidgen.checkpoint import load_training_state, save_training_state
 from smidgen.data.stream import PackedStream
+from smidgen.errors import ConfigError
 from smidgen.journey.begin import Begun, begin_together
 from smidgen.journey.clock import Clock
 from smidgen.journey.finish import finish, write_pages
@@ -83,12 +84,19 @@ def _settle(begun: Begun, config: TrainConfig, model: Model) -> tuple[BuiltObjec
     return objective, config.model_copy(update={"dropout": dropout}), notes + ([note] if note else [])
 
 
+def _check_clock(config: TrainConfig, runtime: Runtime) -> None:
+    budget = config.budget
+    if isinstance(budget, TimeBudget) and budget.clock == "processor" and runtime.device.type != "cpu":
+        raise ConfigError(f"train.budget.clock processor counts a CPU; on {runtime.device.type} use wall.")
+
+
 def _learn(begun: Begun, runtime: Runtime, screen: Screen) -> Progress:
     """Train what was begun until its budget is used or someone asks to stop."""
     recipe, material, run = begun.recipe, begun.material, begun.run
     config = recipe.train
     if begun.training_seconds is not None:
         config = config.model_copy(update={"budget": TimeBudget(seconds=begun.training_seconds)})
+    _check_clock(config, runtime)
     runtime = dataclasses.replace(runtime, dtype=choose_dtype(config.precision, runtime.device))
     torch.manual_seed(recipe.seed)
     model = begun.model.to(runtime.device)

@@ -24,6 +24,7 @@ from smidgen.study.layout import StudyDirectory, write_json
 from smidgen.study.plan import Cell, Plan
 from smidgen.study.results import write_results
 from smidgen.study.text import prepare_texts
+from smidgen.training.config import TimeBudget
 
 _POLL_SECONDS = 0.5
 _TAIL_BYTES = 8192
@@ -136,6 +137,9 @@ def _start(cell: Cell, directory: StudyDirectory, asked: Asked) -> _Work:
     settings = {"TORCHINDUCTOR_CACHE_DIR": str(directory.compiled(cell.key).resolve())}
     if asked.jobs > 1:
         settings["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // asked.jobs))
+    budget = cell.recipe.train.budget
+    if isinstance(budget, TimeBudget) and budget.clock == "processor":
+        settings["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # what compiles beside a process is not in its time
     process = subprocess.Popen(
         command + ([asked.device] if asked.device else []),
         stdin=subprocess.DEVNULL,

@@ -16,7 +16,9 @@ class TimeBudget(Config):
 
     type: Literal["time"] = "time"
     seconds: Annotated[float, Field(gt=0)] = 600.0
-    """Wall-clock seconds of training, compilation included."""
+    """Seconds of training, compilation included."""
+    clock: Literal["wall", "processor"] = "wall"
+    """What is counted; processor: processor time per thread, fair between runs on a machine that has other work too."""
 
 
 class TokenBudget(Config):
