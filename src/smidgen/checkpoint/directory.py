@@ -25,6 +25,7 @@ from smidgen.checkpoint.tensors import PICKLE_SUFFIXES, TensorSource, open_tenso
 from smidgen.checkpoint.weights import read_model, unique_weights
 from smidgen.errors import CheckpointError
 from smidgen.models import Model
+from smidgen.surgery.adapted import is_adapted
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.tokenizers.loading import load_tokenizer
 
@@ -79,6 +80,10 @@ def write_model_files(staging: Path, model: nn.Module, tokenizer: Tokenizer, dty
     """Write everything but the tokenizer into a directory that nobody reads yet."""
     if not isinstance(model, Model):
         raise TypeError(f"save the bare model, not a {type(model).__name__} around it")
+    if is_adapted(model):
+        raise CheckpointError(
+            "the model carries an adapter, which is no part of it. Save adapter.merged(), or both apart."
+        )
     config = model.config.model_copy(update={"heads": model.config.heads.shipped()})
     weights = unique_weights(model)
     if config.heads != model.config.heads:  # future heads that were only to teach

@@ -1,0 +1,44 @@
+"""A short name for the weights of a base, so that an adapter is applied to the model it was trained on or not at all.
+
+Of the tensors and not of a file: the same for a GGUF file and a directory with equal weights, for a model with an
+adapter attached and without, and for bf16 weights and an fp32 copy of them.
+"""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor, nn
+
+from smidgen.surgery.adapted import base_weights
+
+_WORKERS = 4
+"""hashlib lets go of the interpreter lock: digests of several tensors are made side by side."""
+
+
+def model_fingerprint(model: nn.Module) -> str:
+    """Return 16 hexadecimal digits of the base's weights.
+
+    Heads that only guess symbols ahead are left out: they change no probability, and are not always saved.
+    """
+    weights = {n: w for n, w in base_weights(model).items() if not n.startswith("heads.future.")}
+    names = sorted(weights)
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        digests = list(pool.map(lambda name: _digest(weights[name]), names))
+    whole = hashlib.sha256()
+    for name, digest in zip(names, digests, strict=True):
+        whole.update(f"{name} {list(weights[name].shape)} {digest}\n".encode())
+    return whole.hexdigest()[:16]
+
+
+def _digest(weight: Tensor) -> str:
+    """Digest values as fp32: the upper halves, which are bf16, and the lower ones where any says something."""
+    weight = weight.detach().cpu().contiguous().flatten()
+    if weight.dtype == torch.bfloat16:
+        return hashlib.sha256(weight.view(torch.int16).numpy().astype("<i2", copy=False)).hexdigest()
+    halves = weight.float().numpy().astype("<f4", copy=False).view("<u2")
+    lower, upper = halves[0::2], halves[1::2]
+    digest = hashlib.sha256(upper.tobytes())
+    if lower.any():
+        digest.update(lower.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,77 @@
+"""The first singular directions of a matrix, the same on every machine: exact for small ones, else by a Krylov space.
+
+A full SVD of the 210 maps of a 135M model takes 10 s for the two directions that are kept. A Krylov space of 64
+columns finds them in a hundredth of that, because it converges with the square root of the gap where power iterations
+converge with the gap itself. Source: Musco and Musco 2015, arXiv 1504.05477.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from smidgen.errors import ConfigError
+from smidgen.surgery.counter import normals
+
+EXACT_BELOW = 128
+"""Smaller sides than this are decomposed whole, in a millisecond."""
+
+
+class Factors(NamedTuple):
+    """The first singular directions of a matrix, each side with the roots of the singular values: up @ down."""
+
+    up: Float[Tensor, "d_out r"]
+    down: Float[Tensor, "r d_in"]
+
+
+def svd_factors(weight: Float[Tensor, "d_out d_in"], r: int) -> Factors:
+    """Return U sqrt(S) and sqrt(S) V^T of the `r` greatest singular values, in fp32; zeros beyond the rank.
+
+    Signs are canonical. Raises ConfigError if the matrix holds values that are not finite.
+    """
+    matrix = weight.detach().float()
+    kept = min(r, *matrix.shape)
+    try:
+        u, s, vt = truncated_svd(matrix, kept)
+    except torch.linalg.LinAlgError:
+        raise ConfigError("a weight of the base is not finite, so it has no singular directions.") from None
+    roots = s.clamp_min(0).sqrt()
+    up, down = matrix.new_zeros(matrix.shape[0], r), matrix.new_zeros(r, matrix.shape[1])
+    up[:, :kept], down[:kept] = u * roots, roots[:, None] * vt
+    return Factors(up, down)
+
+
+def truncated_svd(
+    matrix: Float[Tensor, "d_out d_in"], r: int
+) -> tuple[Float[Tensor, "d_out r"], Float[Tensor, " r"], Float[Tensor, "r d_in"]]:
+    """Return the `r` greatest singular values with their directions; each left one's greatest entry is positive."""
+    width = r + 2
+    n_blocks = (4 * width + 48) // width  # 64 columns for r = 2, 88 for r = 8
+    if min(matrix.shape) <= max(EXACT_BELOW, n_blocks * width):
+        u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
+    else:
+        u, s, vt = _krylov_svd(matrix, width, n_blocks)
+    u, s, vt = u[:, :r], s[:r], vt[:r]
+    largest = u.gather(0, u.abs().argmax(0, keepdim=True))
+    signs = torch.where(largest < 0, -1.0, 1.0)
+    return u * signs, s, vt * signs.mT
+
+
+def _krylov_svd(
+    matrix: Float[Tensor, "m n"], width: int, n_blocks: int
+) -> tuple[Float[Tensor, "m k"], Float[Tensor, " k"], Float[Tensor, "k n"]]:
+    """Decompose a matrix within the space of (A^T A)^i X, for i below `n_blocks` and a random X of `width` columns."""
+    if matrix.shape[0] < matrix.shape[1]:
+        u, s, vt = _krylov_svd(matrix.mT, width, n_blocks)
+        return vt.mT, s, u.mT
+    n = matrix.shape[1]
+    block = torch.linalg.qr(normals((n, width), 1.0, seed=0, index=0).to(matrix.device)).Q
+    basis = block
+    for _ in range(n_blocks - 1):
+        block = matrix.mT @ (matrix @ block)
+        for _ in range(2):  # twice is enough, also where the space is exhausted and only rounding is left
+            block = torch.linalg.qr(block - basis @ (basis.mT @ block)).Q
+        basis = torch.cat([basis, block], 1)
+    u, s, vt = torch.linalg.svd(matrix @ basis, full_matrices=False)
+    return u, s, vt @ basis.mT
