@@ -39,7 +39,7 @@ from smidgen.models.patching import (
 )
 from smidgen.models.pooling import POOLINGS, MeanConfig, PoolingConfig
 from smidgen.models.stack import Stack, StackConfig
-from smidgen.models.state import StackState
+from smidgen.models.state import Recall, StackState
 
 
 def local_stack(depth: int, d_model: int = 128) -> StackConfig:
@@ -182,13 +182,7 @@ class BytePatch(nn.Module):
         encoder, *others = recall.recalls if recall else (None,)
         reading = others.pop(0) if others and self._decoder_remembers else None
         encoded = self.encoder(self._embed(ids, recall), encoder)
-        if recall is None:
-            id_before, encoded_before = torch.full_like(ids[:, :1], -1), torch.zeros_like(encoded[:, :1])
-            n_open = torch.zeros_like(ids[:, :1])
-        else:
-            id_before, encoded_before, n_open = recall.before(1), recall.encoded_before(), recall.n_open()
-        marks = self.patcher(Seen(ids, encoded, id_before, encoded_before, others[0] if others else None))
-        ends, places = end_patches(marks.ends, ids, n_open, self.config.patcher.longest)
+        marks, ends, places = self._find_ends(ids, encoded, recall, others[0] if others else None)
         if recall is None:
             latest = ends.cumsum(1)
             contexts = self._contexts(encoded, marks, ends, latest, seen)
@@ -199,6 +193,26 @@ class BytePatch(nn.Module):
             sure = torch.where(marks.ends, marks.probability, 1 - marks.probability).masked_fill(ends & ~marks.ends, 1)
             read = with_confidence(read, sure)
         return Patched(self.decoder(encoded, read, reading), marks, ends)
+
+    def _find_ends(
+        self,
+        ids: Int[Tensor, "B T"],
+        encoded: Float[Tensor, "B T D"],
+        recall: PatchRecall | None,
+        patcher: Recall | None,
+    ) -> tuple[Marks, Bool[Tensor, "B T"], Int[Tensor, "B T"]]:
+        """Return what the patcher marks, which symbols end their patch, and each one's place in its patch."""
+        if recall is None:
+            id_before, encoded_before = torch.full_like(ids[:, :1], -1), torch.zeros_like(encoded[:, :1])
+            n_open = torch.zeros_like(ids[:, :1])
+        else:
+            n_open = recall.n_open()
+            if ids.shape[1] == 1 and self.patcher.sees_symbols_only:  # 25 calls less in every step of decoding
+                ends = torch.tensor(recall.foreseen(), device=ids.device)
+                return Marks(ends), ends, n_open
+            id_before, encoded_before = recall.before(1), recall.encoded_before()
+        marks = self.patcher(Seen(ids, encoded, id_before, encoded_before, patcher))
+        return marks, *end_patches(marks.ends, ids, n_open, self.config.patcher.longest)
 
     def logits(self, features: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows V"]:
         """Return fp32 logits of features."""

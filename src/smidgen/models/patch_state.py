@@ -73,6 +73,11 @@ class PatchState:
         ids = self.symbols[row]
         return self._ends_patch(ids[-1] if ids else -1, symbol, self.n_open(row))
 
+    def carry(self, carried: Float[Tensor, "rows C"] | None) -> None:
+        """Let every row bring its own numbers into each forward of every part, for maps that read them."""
+        for part in (self.encoder, *self.others, self.trunk):
+            part.carry(carried)
+
     def reserve_patches(self, n: int) -> None:
         """Make sure that every row can hold `n` patches."""
         have = self.trunk.max_len
@@ -82,6 +87,7 @@ class PatchState:
             have *= 2
         larger = self._make_trunk(have)
         larger.adopt(self.trunk)
+        larger.carry(self.trunk.carried)
         self.trunk = larger
         contexts = self.contexts.new_zeros(len(self.symbols), 1 + have, self.contexts.shape[2])
         contexts[:, : self.contexts.shape[1]] = self.contexts
@@ -141,8 +147,14 @@ class PatchState:
         """Make room for new symbols in `rows` (None: all rows) and return the view one forward works on."""
         chosen = list(range(len(self.ended))) if rows is None else list(rows)
         starts = [self.lengths[row] for row in chosen]
-        recalls = [part.extend(chosen, ids.shape[1]) for part in (self.encoder, *self.others)]
-        return PatchRecall(self, chosen, starts, ids.tolist(), recalls)
+        alike = [part.moves_like(self.encoder) for part in self.others]
+        first = self.encoder.extend(chosen, ids.shape[1])
+        recalls = [first] + [
+            part.extend_like(first) if same else part.extend(chosen, ids.shape[1])
+            for part, same in zip(self.others, alike, strict=True)
+        ]
+        index = torch.tensor(chosen, device=ids.device)[:, None]
+        return PatchRecall(self, chosen, index, starts, ids.tolist(), recalls)
 
 
 @dataclass(frozen=True)
@@ -151,6 +163,8 @@ class PatchRecall:
 
     state: PatchState
     rows: list[int]
+    index: Int[Tensor, "B 1"]
+    """The rows, to be read by."""
     starts: list[int]
     """Symbols of each row before."""
     ids: list[list[int]]
@@ -158,14 +172,13 @@ class PatchRecall:
     recalls: list[Recall]
     """Of the encoder, then of decoder and patcher where they remember."""
 
-    @property
-    def index(self) -> Int[Tensor, "B 1"]:
-        """The rows, to be read by."""
-        return torch.tensor(self.rows, device=self.state.encoded.device)[:, None]
-
     def before(self, n: int) -> Int[Tensor, "B n"]:
         """Return the `n` symbols before the new ones; -1 where a row begins."""
         return self.state.encoder.before(self.rows, n)
+
+    def foreseen(self) -> list[list[bool]]:
+        """Return whether the one new symbol of each row ends its patch, by a rule that needs nothing but symbols."""
+        return [[self.state.is_heavy(row, ids[0])] for row, ids in zip(self.rows, self.ids, strict=True)]
 
     def n_open(self) -> Int[Tensor, "B 1"]:
         """Return how many symbols each row's open patch had before."""

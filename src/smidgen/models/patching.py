@@ -184,6 +184,8 @@ class ByRule(nn.Module):
 
     n_lengths: ClassVar[int] = 2
     """Numbers of patches, padded, that batches come to (LOG.md, 2026-11-22); 0: any, while a rule is learned."""
+    sees_symbols_only: ClassVar[bool] = True
+    """Whether what ends a patch is known before anything is run, and `foresees` tells it all."""
 
     def __init__(self, config: FixedConfig | SpaceConfig | SymbolConfig, d_local: int, vocab_size: int) -> None:
         super().__init__()
@@ -213,6 +215,7 @@ class Surprise(nn.Module):
     """The rule of `entropy`: what comes next is less certain than the threshold."""
 
     n_lengths: ClassVar[int] = 0
+    sees_symbols_only: ClassVar[bool] = False
 
     def __init__(self, config: EntropyConfig, d_local: int, vocab_size: int) -> None:
         super().__init__()
@@ -268,6 +271,7 @@ class Dissimilar(nn.Module):
     """The rule of `learned`: the encoder's output points away from the one before it."""
 
     n_lengths: ClassVar[int] = 0
+    sees_symbols_only: ClassVar[bool] = False
 
     def __init__(self, config: LearnedConfig, d_local: int, vocab_size: int) -> None:
         super().__init__()

@@ -224,7 +224,7 @@ class Stack(nn.Module):
         keys, values = (torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))
         positions = torch.arange(max_len, device=device)
         table = rotation(positions, config.d_head, config.attention.rope_theta, dtype)
-        return StackState(keys, values, table, config.attention.window)
+        return StackState(keys, values, table, config.attention.rope_theta, config.attention.window)
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Draw every weight: fan-in scaled normals; output projections smaller by depth, or zero."""

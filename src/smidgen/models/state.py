@@ -34,6 +34,13 @@ class DecodeState(Protocol):
         """
         ...
 
+    def carry(self, carried: Float[Tensor, "rows C"] | None) -> None:
+        """Let every row bring its own numbers into each forward, for maps that read them (None: no row does).
+
+        They are not memory: whoever moves rows gives them anew.
+        """
+        ...
+
     def truncate(self, row: int, length: int) -> None:
         """Forget everything after the first `length` symbols of a row; 0 frees the row."""
         ...
@@ -59,6 +66,7 @@ class StackState:
         keys: Float[Tensor, "L rows H S K"],
         values: Float[Tensor, "L rows H S K"],
         table: Rotation,
+        theta: float,
         window: int | None = None,
     ) -> None:
         self.keys = keys
@@ -67,12 +75,16 @@ class StackState:
         """Keys and values of each depth, views taken once: a forward asks for every depth."""
         self.table = table
         """Rotary angles of every position up to the greatest length."""
+        self.theta = theta
+        """Base of their frequencies."""
         self.window = window
         """Symbols a position sees, itself included; None: all of the past."""
         self.lengths = [0] * keys.shape[1]
         """Symbols each row has seen."""
         self.symbols: list[list[int]] = [[] for _ in self.lengths]
         """What they were, where the model notes them because it looks back at symbols and not only at keys."""
+        self.carried: Tensor | None = None
+        """What each row brings of its own, (rows, C): a row may have its own adapter."""
 
     @property
     def max_len(self) -> int:
@@ -93,6 +105,19 @@ class StackState:
             self.lengths[row] += n_new
         return _recall(self, chosen, starts, n_new)
 
+    def moves_like(self, other: "StackState") -> bool:
+        """Whether the same symbols would be turned and see alike in both: what one forward needs, the other has."""
+        mine, theirs = ((s.theta, s.window, s.keys.shape[3:], s.keys.dtype, s.lengths) for s in (self, other))
+        return mine == theirs
+
+    def extend_like(self, recall: "Recall") -> "Recall":
+        """Make the room that another memory, which moves like this one, has just made, and return the same view.
+
+        What a view is made of costs 15 small calls, as much as a narrow layer for a handful of rows.
+        """
+        self.lengths[:] = recall.state.lengths
+        return replace(recall, state=self)
+
     def before(self, rows: Sequence[int] | None, n: int) -> Int[Tensor, "B n"]:
         """Return the last `n` symbols noted of `rows` (None: all rows); -1 where a row begins."""
         past = [self.symbols[row][-n:] for row in (range(len(self.symbols)) if rows is None else rows)]
@@ -102,6 +127,10 @@ class StackState:
         """Note new symbols of `rows` (None: all rows)."""
         for row, new in zip(range(len(self.symbols)) if rows is None else rows, ids, strict=True):
             self.symbols[row] += new
+
+    def carry(self, carried: Float[Tensor, "rows C"] | None) -> None:
+        """Let every row bring its own numbers into each forward, for maps that read them (None: no row does)."""
+        self.carried = carried
 
     def is_heavy(self, row: int, symbol: int) -> bool:
         """Return False: one symbol is as much work as another."""
@@ -160,6 +189,8 @@ class Recall:
     turn: Rotation
     from_empty: bool
     """Every row was empty: plain causal attention over the new symbols alone."""
+    carried: Float[Tensor, "B C"] | None = None
+    """What each row of this forward brings of its own; None: nothing."""
 
     def of(self, places: Sequence[int]) -> "Recall":
         """Return the same for some of the rows of this forward, given by their places in it."""
@@ -176,7 +207,8 @@ class Recall:
         shared = self.turn.cos.ndim == 2
         turn = self.turn if shared else Rotation(self.turn.cos[chosen], self.turn.sin[chosen])
         mask = self.mask if self.mask is None or self.mask.shape[0] == 1 else self.mask[chosen]
-        return replace(self, rows=rows, at=at, mask=mask, turn=turn)
+        carried = None if self.carried is None else self.carried[chosen]
+        return replace(self, rows=rows, at=at, mask=mask, turn=turn, carried=carried)
 
     def remember(
         self, depth: int, keys: Float[Tensor, "B H T K"], values: Float[Tensor, "B H T K"]
@@ -217,4 +249,5 @@ def _recall(state: StackState, rows: list[int], starts: list[int], n_new: int) -
             hidden |= at_memory <= positions[..., None] - state.window
         # Additive and in the dtype of the scores: a boolean mask is converted again at every depth.
         mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)[:, None]
-    return Recall(state, chosen, at, begin, end, mask, turn, from_empty)
+    carried = None if state.carried is None else state.carried[chosen]
+    return Recall(state, chosen, at, begin, end, mask, turn, from_empty, carried)
