@@ -22,7 +22,7 @@ from smidgen.tokenizers.bpe import BpeConfig
 from smidgen.tokenizers.bytes import ByteConfig
 from smidgen.tokenizers.bytes_bpe import BytesBpeConfig
 from smidgen.training.config import TrainConfig
-from smidgen.training.objectives.build import find_mismatch
+from smidgen.training.objectives.build import find_mismatch, find_unreadable
 
 
 class TextData(Config):
@@ -85,7 +85,8 @@ class Recipe(Config):
                 f"train.batch_tokens ({train.batch_tokens}) must be a multiple of train.seq_len ({train.seq_len}). "
                 f"Try {low} or {low + train.seq_len}."
             )
-        mismatch = find_mismatch(train.objective, model, trained_before=self.start_from is not None)
+        mismatch = find_unreadable(train.objective)
+        mismatch = mismatch or find_mismatch(train.objective, model, trained_before=self.start_from is not None)
         if mismatch is not None:
             raise ValueError(mismatch)
         if self.start_from is None and model.needs_bytes and isinstance(self.tokenizer, BpeConfig):

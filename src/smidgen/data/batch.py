@@ -22,6 +22,12 @@ class Batch:
     bytes_scored: int = 0
     """UTF-8 bytes the supervised targets stand for, so that a loss in nats can be told in bits per byte."""
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """What an objective needs besides, by name; `supervised` is what `supervised_places` returns, made beforehand."""
+
+    def supervised_places(self) -> Int[Tensor, " N"]:
+        """Return where supervised targets stand in the flattened rows; made here, it waits for the device."""
+        places = self.extra.get("supervised")
+        return self.weights.flatten().nonzero()[:, 0] if places is None else places
 
     def to(self, device: torch.device) -> "Batch":
         """Copy to a device, asynchronously where the memory is pinned."""

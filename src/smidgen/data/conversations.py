@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from smidgen.data.batch import Batch
-from smidgen.errors import DataError
+from smidgen.data.scored import ScoredBytes
+from smidgen.errors import DataError, TokenizerError
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.tokenizers.chat import Message, encode_chat_weighted
 
@@ -29,6 +31,14 @@ def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Co
     return Conversation(ids, weights)
 
 
+def encode_numbered(tokenizer: Tokenizer, messages: Sequence[Message], where: str) -> Conversation:
+    """Encode one conversation of many; an error names it by `where`."""
+    try:
+        return encode_conversation(tokenizer, messages)
+    except (DataError, TokenizerError) as error:
+        raise type(error)(f"{where}: {error}") from None
+
+
 def conversation_batch(tokenizer: Tokenizer, conversations: Sequence[Conversation], seq_len: int) -> Batch:
     """Put one conversation into each row, padded at the end; `bytes_scored` counts what is taught.
 
@@ -37,11 +47,17 @@ def conversation_batch(tokenizer: Tokenizer, conversations: Sequence[Conversatio
     longest = max(len(conversation.ids) for conversation in conversations)
     if longest > seq_len + 1:
         raise DataError(f"a conversation has {longest} symbols; at most {seq_len + 1} fit a row. Shorten or drop it.")
-    symbols = torch.full((len(conversations), seq_len + 1), tokenizer.eot_id)
-    weights = torch.zeros(len(conversations), seq_len + 1)
+    return pad_conversations(conversations, seq_len, tokenizer.eot_id, ScoredBytes(tokenizer))
+
+
+def pad_conversations(conversations: Sequence[Conversation], seq_len: int, padding: int, scored: ScoredBytes) -> Batch:
+    """Put one conversation into each row of `seq_len` targets; what is taught is named in `extra["supervised"]`."""
+    symbols = np.full((len(conversations), seq_len + 1), padding, dtype=np.int64)
+    weights = np.zeros((len(conversations), seq_len + 1), dtype=np.float32)
     for row, conversation in enumerate(conversations):
-        symbols[row, : len(conversation.ids)] = torch.tensor(conversation.ids)
-        weights[row, : len(conversation.ids)] = torch.tensor(conversation.weights)
-    targets, taught = symbols[:, 1:], weights[:, 1:]
-    scored = int(torch.tensor(tokenizer.symbol_bytes())[targets][taught > 0].sum())
-    return Batch(symbols[:, :-1].contiguous(), targets.contiguous(), taught.contiguous(), bytes_scored=scored)
+        symbols[row, : len(conversation.ids)] = conversation.ids
+        weights[row, : len(conversation.ids)] = conversation.weights
+    ids, targets, taught = symbols[:, :-1].copy(), symbols[:, 1:].copy(), weights[:, 1:].copy()
+    places = torch.from_numpy(np.flatnonzero(taught))
+    told = scored(ids, targets, taught)
+    return Batch(*map(torch.from_numpy, (ids, targets, taught)), told, {"supervised": places})

@@ -98,6 +98,28 @@ class AnswerWeights:
         return np.where(inside, self._weight, 1.0).astype(np.float32)
 
 
+class EpochOrder:
+    """Endless places in `n` things: every epoch its own permutation of them all, which only the seed decides."""
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n, self.seed = n, seed
+        self._orders: dict[int, np.ndarray] = {}
+
+    def at(self, first: int, count: int) -> Int[np.ndarray, "count"]:
+        """Return which things stand at `count` places from `first` on, the first epoch beginning at 0."""
+        places = np.arange(first, first + count)
+        epochs = places // self.n
+        return np.concatenate([self._order(epoch)[places[epochs == epoch] % self.n] for epoch in np.unique(epochs)])
+
+    def _order(self, epoch: int) -> np.ndarray:
+        epoch = int(epoch)
+        if epoch not in self._orders:
+            draw = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+            self._orders = {kept: order for kept, order in self._orders.items() if kept == epoch - 1}
+            self._orders[epoch] = draw.permutation(self.n)
+        return self._orders[epoch]
+
+
 class PackedStream:
     """Training batches without end, in an order that only seed, step and rank decide."""
 
@@ -107,15 +129,13 @@ class PackedStream:
         self.layout, self.seed = layout, seed
         self._reader = RowReader(split, tokenizer, layout.seq_len, seed, answer_weight)
         self.index = self._reader.index
-        self._orders: dict[int, np.ndarray] = {}
+        self._order = EpochOrder(self.index.rows, seed)
 
     def batch(self, step: int, micro: int = 0) -> Batch:
         """Return one micro-batch of a step, for this rank."""
-        layout, rows = self.layout, self.index.rows
+        layout = self.layout
         first = ((step * layout.micros + micro) * layout.world + layout.rank) * layout.rows
-        places = np.arange(first, first + layout.rows)
-        chosen = [self._order(epoch)[places[places // rows == epoch] % rows] for epoch in np.unique(places // rows)]
-        return self._reader.batch(np.concatenate(chosen))
+        return self._reader.batch(self._order.at(first, layout.rows))
 
     def batches_from(self, step: int, prefetch: int = 0) -> Iterator[Sequence[Batch]]:
         """Yield the micro-batches of this step, then of every step after it; `prefetch` steps ahead in a thread."""
@@ -143,14 +163,6 @@ class PackedStream:
         if before <= 4 < now:
             return f"The run has read {symbols} 4 times: past that each pass teaches less, and it may overfit."
         return None
-
-    def _order(self, epoch: int) -> np.ndarray:
-        epoch = int(epoch)
-        if epoch not in self._orders:
-            draw = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-            self._orders = {kept: order for kept, order in self._orders.items() if kept == epoch - 1}
-            self._orders[epoch] = draw.permutation(self.index.rows)
-        return self._orders[epoch]
 
 
 def prefetched(make: Callable[[], Iterator[T]], ahead: int) -> Iterator[T]:

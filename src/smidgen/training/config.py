@@ -156,8 +156,9 @@ class TrainConfig(Config):
     """Times validation bits per byte is measured, evenly over the budget, the end included."""
     samples: Annotated[int, Field(ge=0)] = 4
     """Times sample texts are written, evenly over the budget, the end included."""
-    spike_factor: Annotated[float, Field(gt=1)] = 2.0
-    """A smoothed loss this many times its best (in nats above zero) counts as a spike: roll back once, then stop."""
+    spike_factor: Annotated[float, Field(gt=1)] | Literal["off"] = 2.0
+    """A smoothed loss this many times its best (in nats above zero) counts as a spike: roll back once, then stop.
+    off: for losses that are no nats above zero, as those of policies; one that is not finite always stops."""
     tensorboard: bool = False
     """Also write metrics for TensorBoard (extra: tensorboard)."""
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from smidgen.data.batch import Batch
+from smidgen.errors import TrainingError
 from smidgen.models import Model
 from smidgen.models.dropout import set_dropout
 from smidgen.models.stack import switch_loops
@@ -53,7 +54,7 @@ def fit(
     outside.note(progress, reason)
     loss_of = parallel.apply(loss_module, config, runtime, compiled)
     progress.compiled = compiled
-    watch, log = LossWatch(config.spike_factor), StepLog(outside, config, runtime)
+    watch, log = LossWatch(config.spike_factor), StepLog(outside, runtime)
     batches = batches_from(progress.data_step)
     run.model.train()
     ended = "budget"
@@ -63,13 +64,13 @@ def fit(
             break
         before = _agree(runtime, clock.share(progress.step))
         _switch_loops(run, config, before, watch, outside)
-        micro = next(batches)
+        micro = _read(batches, progress, runtime)
         if clock.is_timed and progress.step < 1 + compiled:  # the warm-up begins when nothing is left to compile
             progress.begun = before
         multiplier = learning_rate_multiplier(before, config.schedule, progress.begun)
         set_dropout(run.model, dropout_rate(before, config.dropout))
         means, norm = _step(run, loss_of, [batch.to(runtime.device) for batch in micro], config, multiplier)
-        progress.advance(config.batch_tokens, clock.seconds)
+        progress.advance(runtime.world * sum(batch.ids.numel() for batch in micro), clock.seconds)
         progress.share = _agree(runtime, clock.share(progress.step))
         watch.see(log.add(progress, micro, means, norm, multiplier))
         saves = _decide(runtime, outside.save_is_due(progress.step))
@@ -87,6 +88,17 @@ def fit(
     loss_module.release()
     _end(run, outside, ended)
     return progress
+
+
+def _read(batches: Iterator[Sequence[Batch]], progress: Progress, runtime: Runtime) -> Sequence[Batch]:
+    """Return the micro-batches of the next step. Raises TrainingError if, all being here, none has a target."""
+    micro = next(batches)
+    if runtime.world == 1 and not any(bool(batch.weights.any()) for batch in micro):
+        raise TrainingError(
+            f"nothing is supervised in step {progress.step + 1}: every weight is 0. Check the data's chat mask; "
+            "the last checkpoint is kept."
+        )
+    return micro
 
 
 def _end(run: RunState, outside: Outside, ended: str) -> None:

@@ -13,7 +13,6 @@ from torch import Tensor
 from smidgen.data.batch import Batch
 from smidgen.errors import TrainingError
 from smidgen.runtime import Runtime
-from smidgen.training.config import TrainConfig
 from smidgen.training.parallel import as_written
 from smidgen.training.progress import Hook, Progress
 from smidgen.training.state import RunState
@@ -123,6 +122,7 @@ class _Pending(NamedTuple):
     record: dict[str, Any]
     means: Mapping[str, Tensor]
     norm: Tensor
+    symbols: int
     supervised: float
     bytes_scored: int
 
@@ -132,9 +132,9 @@ class StepLog:
 
     FLUSH_SECONDS = 0.5
 
-    def __init__(self, outside: Outside, config: TrainConfig, runtime: Runtime) -> None:
+    def __init__(self, outside: Outside, runtime: Runtime) -> None:
         self._outside = outside
-        self._step_tokens = config.batch_tokens
+        self._world = runtime.world
         self._every_step = runtime.device.type == "cpu"
         self._pending: list[_Pending] = []
         self._flushed_at = time.monotonic()
@@ -162,7 +162,8 @@ class StepLog:
         }
         supervised = sum(float(batch.weights.sum()) for batch in micro)
         scored = sum(batch.bytes_scored for batch in micro)
-        self._pending.append(_Pending(record, means, norm, supervised, scored))
+        symbols = self._world * sum(batch.ids.numel() for batch in micro)
+        self._pending.append(_Pending(record, means, norm, symbols, supervised, scored))
         due = self._every_step or time.monotonic() - self._flushed_at >= self.FLUSH_SECONDS
         return self.flush(progress) if due else []
 
@@ -180,7 +181,7 @@ class StepLog:
         return [(entry.record["step"], means["loss"]) for entry, means, _ in known]
 
     def _write(self, progress: Progress, entry: _Pending, means: dict[str, float], norm: float) -> None:
-        outside, speed = self._outside, self._step_tokens / self.step_seconds
+        outside, speed = self._outside, entry.symbols / self.step_seconds
         loss, nll = means["loss"], means["nll"]
         bits = nll * entry.supervised / entry.bytes_scored / math.log(2) if entry.bytes_scored else None
         peak = outside.peak_flops

@@ -1,7 +1,7 @@
-"""Loss scaling for fp16, whose smallest gradients would vanish; does nothing for bf16 and fp32."""
+"""Dtypes of training: loss scaling for fp16, whose smallest gradients would vanish, and frozen weights cast once."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from smidgen.training.sharded import whole
 
@@ -31,3 +31,22 @@ class GradientScaler:
         if self.finite_steps % GROWTH_STEPS == 0:
             self.scale *= 2
         return True
+
+
+@torch.no_grad()
+def cast_frozen(model: nn.Module, dtype: torch.dtype) -> int:
+    """Hold frozen matrices in the dtype they are computed in, in place, where that loses nothing; return how many.
+
+    Weights that were stored in bf16 and loaded in fp32 are cast once instead of at every forward, to a half of their
+    memory, and what is computed, merged or fingerprinted stays the same bit for bit. Vectors, which norms read in
+    fp32, and matrices that say more than `dtype` can, stay as they are.
+    """
+    cast = 0
+    for weight in model.parameters():
+        if weight.requires_grad or weight.ndim < 2 or weight.dtype == dtype or not weight.is_floating_point():
+            continue
+        narrow = weight.to(dtype)
+        if torch.equal(narrow.to(weight.dtype), weight):
+            weight.data = narrow
+            cast += 1
+    return cast

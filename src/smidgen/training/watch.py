@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Iterable
+from typing import Literal
 
 from smidgen.errors import TrainingError
 
 
 class LossWatch:
-    """Follows the smoothed loss; a spike is a smoothed loss far above its best so far."""
+    """Follows the smoothed loss; a spike is a smoothed loss far above its best so far, if `factor` is not off."""
 
-    def __init__(self, factor: float, memory_steps: int = 20) -> None:
-        self._factor = factor
+    def __init__(self, factor: float | Literal["off"], memory_steps: int = 20) -> None:
+        self._factor = math.inf if factor == "off" else factor
         self._keep = 1 - 1 / memory_steps
         self._smoothed: float | None = None
         self._best = math.inf
@@ -43,4 +44,6 @@ class LossWatch:
         self._smoothed, self._best = None, math.inf
 
     def _is_far_above(self, loss: float) -> bool:
+        if math.isinf(self._factor):
+            return False
         return loss > self._factor * self._best and loss > self._best + 0.5

@@ -19,9 +19,18 @@ from smidgen.training.objectives.masked import MaskedConfig, mask_rows, masked
 from smidgen.training.objectives.multi_token import MultiToken, MultiTokenConfig
 from smidgen.training.objectives.next_latent import NextLatent, NextLatentConfig
 from smidgen.training.objectives.next_token import NextToken, NextTokenConfig, next_token
+from smidgen.training.objectives.policy import Policy, PolicyConfig, weigh_answers
+from smidgen.training.objectives.preference import Preference, PreferenceConfig
 
 ObjectiveConfig = Annotated[
-    NextTokenConfig | MultiTokenConfig | MaskedConfig | FillInTheMiddleConfig | NextLatentConfig | EarlyExitConfig,
+    NextTokenConfig
+    | MultiTokenConfig
+    | MaskedConfig
+    | FillInTheMiddleConfig
+    | NextLatentConfig
+    | EarlyExitConfig
+    | PolicyConfig
+    | PreferenceConfig,
     Field(discriminator="type"),
 ]
 """The union of objectives, told apart by `type`."""
@@ -36,11 +45,20 @@ LOSSES: dict[str, Callable[[Any], Objective]] = {
     "fill_in_the_middle": lambda config: next_token,
     "next_latent": NextLatent,
     "early_exit": EarlyExit,
+    "policy": Policy,
+    "preference": Preference,
 }
 """The loss of each objective, made from its config."""
 
-CHANGES: dict[str, Callable[[Any, Tokenizer], Change]] = {"masked": mask_rows, "fill_in_the_middle": rearrange}
+CHANGES: dict[str, Callable[[Any, Tokenizer], Change]] = {
+    "masked": mask_rows,
+    "fill_in_the_middle": rearrange,
+    "policy": weigh_answers,
+}
 """The change of batches of those that have one."""
+
+BEYOND_TEXT = {"policy": "answers and what they earned", "preference": "pairs of answers"}
+"""What objectives read that no packed text holds; such batches are made by `smidgen adapt`."""
 
 HEADS = {"multi_token": "future", "early_exit": "exit", "next_latent": "thought"}
 """The head of the model that an objective trains."""
@@ -74,6 +92,14 @@ def find_mismatch(objective: ObjectiveConfig, model: ModelConfig, trained_before
             f"model.heads.{name} is trained by train.objective {kind}, not by {objective.type}: choose it, or drop it."
         )
     return _find_wrong_weights(objective, model)
+
+
+def find_unreadable(objective: ObjectiveConfig) -> str | None:
+    """Return in one line why an objective cannot learn from packed text, or None."""
+    wanted = BEYOND_TEXT.get(objective.type)
+    if wanted is None:
+        return None
+    return f"train.objective {objective.type} learns from {wanted}, not from text. Use it in: smidgen adapt."
 
 
 def _find_wrong_weights(objective: ObjectiveConfig, model: ModelConfig) -> str | None:

@@ -52,7 +52,8 @@ def cross_entropy_sums(
     if rows >= features.shape[0]:
         return _sums_of(_logits(features, head, softcap), targets, weights, softening)
     if torch.is_grad_enabled():
-        loss, nll = _ChunkedCrossEntropy.apply(features, head, targets, weights, softcap, softening, rows)
+        learns = head.requires_grad
+        loss, nll = _ChunkedCrossEntropy.apply(features, head, targets, weights, softcap, softening, rows, learns)
         return Sums(loss, loss if softening == UNSOFTENED else nll)
     chunks = (slice(at, at + rows) for at in range(0, features.shape[0], rows))
     parts = [_sums_of(_logits(features[at], head, softcap), targets[at], weights[at], softening) for at in chunks]
@@ -84,9 +85,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        features, head, targets, weights, softcap, (smoothing, z_loss), rows = inputs
+        features, head, targets, weights, softcap, (smoothing, z_loss), rows, head_learns = inputs
         feature_grads = torch.empty_like(features)
-        head_grad = torch.zeros_like(head, dtype=torch.float32)
+        head_grad = torch.zeros_like(head, dtype=torch.float32) if head_learns else None
         loss, nll = torch.zeros((), device=features.device), torch.zeros((), device=features.device)
         for at in range(0, features.shape[0], rows):
             part = slice(at, at + rows)
@@ -109,12 +110,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 grad *= 1 - (logits / softcap).square()
             grad = grad.to(features.dtype)
             feature_grads[part] = grad @ head
-            head_grad += grad.T @ features[part]
-        ctx.save_for_backward(feature_grads, head_grad.to(head.dtype))
+            if head_grad is not None:
+                head_grad += grad.T @ features[part]
+        ctx.save_for_backward(feature_grads, None if head_grad is None else head_grad.to(head.dtype))
         ctx.mark_non_differentiable(nll)
         return loss, nll
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         feature_grads, head_grad = ctx.saved_tensors
-        return feature_grads * grads[0], head_grad * grads[0], None, None, None, None, None
+        scaled = None if head_grad is None else head_grad * grads[0]
+        return feature_grads * grads[0], scaled, None, None, None, None, None, None

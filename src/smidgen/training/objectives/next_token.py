@@ -35,14 +35,11 @@ class NextToken:
         """Return the summed next-symbol loss of a batch."""
         features, own_losses = model.features_and_losses(batch.ids, batch.targets, batch.weights)
         softening = Softening(self.config.label_smoothing, self.config.z_loss)
-        told = sums(
-            features.flatten(0, 1),
-            model.head_weight(),
-            batch.targets.flatten(),
-            batch.weights.flatten(),
-            model.config.logit_softcap,
-            softening,
-        )
+        features, targets, weights = features.flatten(0, 1), batch.targets.flatten(), batch.weights.flatten()
+        if "supervised" in batch.extra:  # of most conversations little is taught, and only that needs logits
+            places = batch.supervised_places()
+            features, targets, weights = features[places], targets[places], weights[places]
+        told = sums(features, model.head_weight(), targets, weights, model.config.logit_softcap, softening)
         if softening == UNSOFTENED and not own_losses:
             return LossSum(told.loss)
         return with_own_losses(LossSum(told.loss, told.nll), own_losses)
