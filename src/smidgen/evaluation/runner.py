@@ -19,7 +19,9 @@ from smidgen.tasks.base import Example, Grade, Task
 from smidgen.tokenizers.chat import encode_chat
 
 _ANSWER_SYMBOLS = 48
-"""Longest answer by default: the longest right one of the village has 12 words; what babbles on is cut and counted."""
+"""Least room for an answer: the longest right one of the village has 12 words; what babbles on is cut and counted."""
+_ANSWER_SLACK = 16
+"""Symbols an answer may be longer than the longest right one, as with a few words before it."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,10 @@ def run_task(
     `progress` is called with answered and total. A prompt that does not fit the context is graded as wrong and counted.
     Raises DataError if the task has no example.
     """
-    options = options or SamplingParams(max_symbols=_ANSWER_SYMBOLS)
     examples = list(islice(task.examples(), limit))
     if not examples:
         raise DataError(f"task {task.name}: there is no example to ask. Give a limit of at least 1.")
+    options = options or SamplingParams(max_symbols=_room(engine, examples))
     start = time.perf_counter()
     answers = _ask(task, engine, examples, options, progress or (lambda done, total: None))
     seconds = time.perf_counter() - start
@@ -125,6 +127,12 @@ def run_task(
         cut = answering is not None and answering.done in ("length", "full")
         items.append(Item(example, answer, task.grade(example, answer), answering is not None, cut))
     return _sum_up(task, items, options, seconds)
+
+
+def _room(engine: Engine, examples: Sequence[Example]) -> int:
+    """Return the room for an answer in symbols of this tokenizer: what the longest right one takes, and some."""
+    encode = engine.tokenizer.encode if engine.tokenizer else str.encode
+    return max(_ANSWER_SYMBOLS, _ANSWER_SLACK + max(len(encode(example.answer)) for example in examples))
 
 
 def _ask(

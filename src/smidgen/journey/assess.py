@@ -13,37 +13,44 @@ from smidgen.inference import Engine, prepare_for_decoding
 from smidgen.journey.material import open_material
 from smidgen.runs import RunDirectory
 from smidgen.runtime import open_runtime
-from smidgen.tasks import TASKS
+from smidgen.tasks import load_task
 
 _ENGINE_ROWS = 16
 
 
 def assess(
-    source: str, text: Path | None, tasks: Sequence[str], limit: int, max_bytes: int, device: str | None
+    source: str,
+    text: Path | None,
+    tasks: Sequence[str],
+    limit: int,
+    max_bytes: int,
+    device: str | None,
+    data: Path | None = None,
 ) -> dict[str, Any]:
     """Measure a model on a text, or on what its run held out, and ask the first `limit` questions of each task.
 
-    Raises ConfigError if there is neither a text nor a run or no such task, CheckpointError if there is no such model.
+    `data` is the folder of the tasks that read local files. A model without a text is asked the questions alone.
+    Raises ConfigError if there is nothing to measure with or no such task, CheckpointError if there is no such model.
     """
-    if unknown := [task for task in tasks if task not in TASKS]:
-        raise ConfigError(f"--task {unknown[0]} is no task. Known: {', '.join(TASKS)}.")
+    asked = [load_task(task, data) for task in tasks]
     runtime = open_runtime(device=device)
     run = RunDirectory(source)
-    if text is None and not run.has_data:
+    if text is None and not run.has_data and not asked:
         raise ConfigError(f"{source}: is no run with a held-out text. Name a text: smidgen eval {source} TEXT")
     loaded = load_model(source, dtype=runtime.dtype, device=runtime.device)
-    if text is None:
+    measured, name = None, None
+    if text is not None:
+        measured, name = bits_per_byte(loaded.model, loaded.tokenizer, _texts(text, max_bytes)), str(text)
+    elif run.has_data:
         material = open_material(run)
         symbols = int(max_bytes / material.facts()["bytes_per_symbol"])
         documents = material.validation_documents(symbols)
         measured, name = bits_per_byte_of_symbols(loaded.model, loaded.tokenizer, documents), f"{source}, held out"
-    else:
-        measured, name = bits_per_byte(loaded.model, loaded.tokenizer, _texts(text, max_bytes)), str(text)
     results = []
-    if tasks:
+    if asked:
         engine = Engine(prepare_for_decoding(loaded.model), loaded.tokenizer, max_rows=_ENGINE_ROWS)
-        results = [run_task(TASKS[task](limit), engine).as_dict() for task in tasks]
-    return {"model": source, "text": name, "validation": measured.as_dict(), "tasks": results}
+        results = [run_task(task, engine, limit).as_dict() for task in asked]
+    return {"model": source, "text": name, "validation": measured.as_dict() if measured else None, "tasks": results}
 
 
 def _texts(path: Path, max_bytes: int) -> Iterator[str]:

@@ -8,15 +8,36 @@ frequent answer of the other questions of that kind; `evaluation.runner` counts 
 
 import re
 from collections.abc import Iterator
+from random import Random
 
+from pydantic import Field
+
+from smidgen.config import Config
 from smidgen.data.village import Question, Tale, tell
 from smidgen.data.village.corpus import VillageConfig, question_prompt, spread
 from smidgen.data.village.words import COLOURS, NUMBERS, Split, lists, vocabulary
-from smidgen.tasks.base import Example, Grade, default_reward, exact_match
+from smidgen.tasks.base import Example, Grade, default_reward, exact_match, worked_prompt
+from smidgen.tasks.files import Files
+from smidgen.tasks.options import read_options
 from smidgen.tokenizers.chat import Message
 
 MAX_WORDS = 12
 """The longest answers are reasons, as `to bring the lantern to Oscar`; anything much longer is no short answer."""
+
+
+class VillageTaskConfig(Config):
+    """Which village is asked about."""
+
+    n: int = Field(default=2000, ge=1)
+    """Questions of the test set."""
+    seed: int = 0
+    """Seed of the village."""
+
+
+def make_village(options: str, files: Files) -> "VillageQuestions":
+    """Make the task; the village of seed 0, which recipes train on, if nothing is said."""
+    config = read_options("village", options, VillageTaskConfig)
+    return VillageQuestions("test", config.n, VillageConfig(seed=config.seed))
 
 
 class VillageQuestions:
@@ -40,18 +61,30 @@ class VillageQuestions:
         """Yield `n_examples` questions from tales 0, 1, 2, ... of the split."""
         made = index = 0
         while made < self.n_examples:
-            tale = tell(self.config.seed, self.split, index, detail=self.config.chat_detail)
-            for question in spread(tale, self.questions_per_tale)[: self.n_examples - made]:
+            for example in self._asked(self.split, index)[: self.n_examples - made]:
                 made += 1
-                yield Example(
-                    id=f"village/{self.split}/{index}/{question.kind}",
-                    question=question_prompt(tale.text, question.question),
-                    answer=question.answer,
-                    kind=question.kind,
-                    chance=1 / candidates(tale, question),
-                    extra={"about": question.about},
-                )
+                yield example
             index += 1
+
+    def training_examples(self, seed: int) -> Iterator[Example]:
+        """Yield questions from tales of the training side, drawn by the seed, without end."""
+        rng = Random(f"village/train/{seed}")
+        while True:
+            yield from self._asked("train", rng.randrange(1 << 31))
+
+    def _asked(self, split: Split, index: int) -> list[Example]:
+        tale = tell(self.config.seed, split, index, detail=self.config.chat_detail)
+        return [
+            Example(
+                id=f"village/{split}/{index}/{question.kind}",
+                question=question_prompt(tale.text, question.question),
+                answer=question.answer,
+                kind=question.kind,
+                chance=1 / candidates(tale, question),
+                extra={"about": question.about},
+            )
+            for question in spread(tale, self.questions_per_tale)
+        ]
 
     def prompt(self, example: Example) -> list[Message]:
         """Return one user message: the story and the question."""
@@ -64,6 +97,10 @@ class VillageQuestions:
     def reward(self, example: Example, answer: str) -> float:
         """Return the strict grade."""
         return default_reward(self.grade(example, answer))
+
+    def few_shot(self, example: Example, k: int) -> list[Message]:
+        """Return the story and question with `k` others, answered, in front."""
+        return worked_prompt(self, example, k)
 
 
 def candidates(tale: Tale, question: Question) -> int:
