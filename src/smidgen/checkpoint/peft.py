@@ -68,6 +68,8 @@ def save_peft(
     what PEFT or transformers has no word for, CheckpointError for NaN or if it cannot be written.
     """
     _check_shape(adapter.model)
+    if isinstance(adapter.config, FullConfig):
+        raise ConfigError("full training makes a model of its own: save it with save_model.")
     directory = Path(directory)
     foreign = sorted(p.name for p in directory.iterdir() if p.name not in _FILES) if directory.is_dir() else []
     if foreign:
