@@ -115,6 +115,15 @@ def test_an_untrained_model_scores_nothing_and_its_babble_is_counted() -> None:
     assert result.cut == 6
 
 
+def test_an_answer_has_room_in_the_symbols_of_the_tokenizer() -> None:
+    """Twelve words are few tokens and many bytes: 48 bytes used to cut right answers."""
+    long = Colours()
+    answers = [Example("colours/long", "Which?", "to bring the lantern to Oscar before it was dark outside the mill")]
+    long.examples = lambda: iter(answers)
+    result = run_task(long, Engine(llama(), ByteTokenizer()))
+    assert result.options.max_symbols > len(answers[0].answer) > 48
+
+
 def test_the_result_is_plain_json(taught: nn.Module) -> None:
     result = run_task(Colours(), Engine(taught, ByteTokenizer()))
     stored = json.loads(json.dumps(result.as_dict(most_items=3)))

@@ -48,9 +48,12 @@ class Grade:
 
 
 class Task(Protocol):
-    """A task; `name` is how it is called on the command line."""
+    """A task: the contract between those who write questions and those who train and measure."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """How it is called on the command line."""
+        ...
 
     def examples(self) -> Iterable[Example]:
         """Yield the test set, the same examples in the same order every time."""

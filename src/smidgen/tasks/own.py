@@ -54,10 +54,7 @@ class OwnTask:
     def prompt(self, example: Example) -> list[Message]:
         """Return the person's prompt, text or messages; the question itself if the task has none."""
         asked = self._run("prompt", example) if self._has("prompt") else example.question
-        messages = [Message("user", asked)] if isinstance(asked, str) else asked
-        if isinstance(messages, list) and messages and all(isinstance(message, Message) for message in messages):
-            return messages
-        raise DataError(f"{self.path}: prompt() returned {shown(asked)}, neither text nor a list of Message.")
+        return self._messages("prompt", [Message("user", asked)] if isinstance(asked, str) else asked)
 
     def grade(self, example: Example, answer: str) -> Grade:
         """Return the person's grade; a number counts as strict and lenient score, and the form as kept."""
@@ -77,7 +74,9 @@ class OwnTask:
 
     def few_shot(self, example: Example, k: int) -> list[Message]:
         """Return the prompt with `k` worked training examples in front."""
-        return self._run("few_shot", example, k) if self._has("few_shot") else worked_prompt(self, example, k)
+        if not self._has("few_shot"):
+            return worked_prompt(self, example, k)
+        return self._messages("few_shot", self._run("few_shot", example, k))
 
     def _has(self, method: str) -> bool:
         return callable(getattr(self.inner, method, None))
@@ -101,6 +100,11 @@ class OwnTask:
             raise
         except Exception as error:
             raise DataError(f"{self.path}: {method}() failed: {describe(error, self.path)}") from None
+
+    def _messages(self, method: str, asked: Any) -> list[Message]:
+        if isinstance(asked, list) and asked and all(isinstance(message, Message) for message in asked):
+            return asked
+        raise DataError(f"{self.path}: {method}() returned {shown(asked)}, neither text nor a list of Message.")
 
     def _number(self, method: str, value: Any, wanted: str) -> float:
         try:
@@ -157,7 +161,7 @@ def _only_class(module: ModuleType, path: Path) -> type:
     written = [
         value
         for value in vars(module).values()
-        if isinstance(value, type) and value.__module__ == module.__name__ and all(hasattr(value, n) for n in NEEDED)
+        if isinstance(value, type) and value.__module__ == module.__name__ and {*NEEDED} <= {*dir(value)}
     ]
     if len(written) != 1:
         found = f"{len(written)} classes with them" if written else "no class with them"
