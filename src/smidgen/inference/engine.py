@@ -11,13 +11,16 @@ from itertools import groupby
 from typing import Literal, cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from smidgen.errors import ConfigError, DataError
 from smidgen.inference.memory import WORTH_REUSING, RowMemory, common_prefix
+from smidgen.inference.prepare import refresh
 from smidgen.inference.sampling import SamplingParams, choose
 from smidgen.inference.scoring import score_sequences
 from smidgen.inference.sequence import AnswerText, Sequence
+from smidgen.inference.vectors import RowVectors
 from smidgen.models import LanguageModel
 from smidgen.models.exits import decode_early
 from smidgen.models.llama import Llama
@@ -75,11 +78,18 @@ class Engine:
         self.running: list[Sequence] = []
         """Each at the index of its row."""
         self._memory = RowMemory(model, max_rows, max_len)
+        self._vectors = RowVectors(model)
         self._weights = _version(model)
 
-    def add(self, prompt: str | Several[int], params: SamplingParams | None = None) -> Sequence:
+    def add(
+        self,
+        prompt: str | Several[int],
+        params: SamplingParams | None = None,
+        vector: Float[Tensor, " n"] | None = None,
+    ) -> Sequence:
         """Queue a prompt, given as text (a document's beginning) or as ids; `step` will generate after it.
 
+        `vector` is this row's own TinyLoRA vector: zeros are the base, None is what the model has now.
         Raises DataError for a prompt that is empty, too long or not made of this model's symbols.
         """
         params = params or SamplingParams()
@@ -90,7 +100,8 @@ class Engine:
             raise ConfigError("exit_confidence needs a model with exits: train one with the objective early_exit.")
         own = self.tokenizer.stop_ids if self.tokenizer else frozenset()
         answer = AnswerText(self.tokenizer, params.stop) if self.tokenizer else None
-        sequence = Sequence(ids, params, own if params.stop_ids is None else params.stop_ids, answer)
+        vector = None if vector is None else self._vectors.check(vector)
+        sequence = Sequence(ids, params, own if params.stop_ids is None else params.stop_ids, answer, vector)
         self.waiting.append(sequence)
         return sequence
 
@@ -141,6 +152,21 @@ class Engine:
             raise DataError(f"a sequence of {too_long} symbols cannot be scored in a context of {self.max_len}.")
         return score_sequences(self.model, sequences)
 
+    def forget(self) -> None:
+        """Forget what finished sequences left: what comes depends on nothing that was before."""
+        self._memory.forget(len(self.running))
+
+    def refresh(self, model: LanguageModel) -> None:
+        """Take over the weights that the model has now which this engine's was prepared from.
+
+        After full fine-tuning; adapters need none of it. Raises ConfigError while sequences are running.
+        """
+        if self.running:
+            raise ConfigError(f"{len(self.running)} sequences are running: their weights cannot change under them.")
+        refresh(self.model, model)
+        self._vectors = RowVectors(self.model)
+        self.forget()
+
     def cancel(self, sequence: Sequence) -> None:
         """End a sequence, waiting or running; one that is done already stays as it is."""
         if sequence.done is None:
@@ -167,6 +193,7 @@ class Engine:
         n_drafted = 0 if leaves else min(self.max_len - 1 - longest, *(len(s.draft) for s in rows))
         self._memory.reserve(len(self.running), longest + 1 + n_drafted)
         state = self._memory.state
+        state.carry(self._vectors.carried(self.running))
         fed = [[s.symbols[-1], *s.draft[:n_drafted]] for s in rows]
         ids = torch.tensor(fed, device=self._device)
         self.decoded_rows += len(rows)
@@ -244,15 +271,17 @@ class Engine:
             self._memory.forget(first)
         wave: list[Sequence] = []
         while self.waiting and first + len(wave) < self.max_rows:
-            prompt = self.waiting[0].prompt
-            shared = max((common_prefix(prompt[:-1], other.prompt) for other in wave), default=0)
-            if shared >= max(WORTH_REUSING, self._memory.find(prompt)[1] + 1):
+            following = self.waiting[0]
+            beginning, alike = following.prompt[:-1], (s for s in wave if s.variant == following.variant)
+            shared = max((common_prefix(beginning, other.prompt) for other in alike), default=0)
+            if shared >= max(WORTH_REUSING, self._memory.find(following)[1] + 1):
                 break
             wave.append(self.waiting.popleft())
         wave.sort(key=lambda sequence: -len(sequence.prompt))
         self._memory.reserve(first + len(wave), len(wave[0].prompt))
         starts = [self._memory.place(sequence, first + index) for index, sequence in enumerate(wave)]
         self.running += wave
+        self._memory.state.carry(self._vectors.carried(self.running))
         features = self._prefill(first, starts)
         self._emit(wave, self.model.logits(features))
         self._draft(wave, features)

@@ -51,7 +51,7 @@ class RowMemory:
 
         Rows from `row` on must be free. What is forgotten for it is the least recently used.
         """
-        source, length = self.find(sequence.prompt)
+        source, length = self.find(sequence)
         if length == 0 or source < row:
             self.swap(min(range(row, len(self.owners)), key=self._last_used.__getitem__), row)
         else:
@@ -65,17 +65,18 @@ class RowMemory:
         self.touch(row)
         return length
 
-    def find(self, prompt: list[int]) -> tuple[int, int]:
+    def find(self, sequence: Sequence) -> tuple[int, int]:
         """Return the row that remembers most of a prompt's beginning, and how much; (0, 0) if too little to matter.
 
-        The last symbol of a prompt is never taken from memory: it has to be run for the next one's logits.
+        The last symbol of a prompt is never taken from memory: it has to be run for the next one's logits. Nor is what
+        a row with another adapter remembers.
         """
-        best, most = 0, 0
+        best, most, beginning = 0, 0, sequence.prompt[:-1]
         for row, owner in enumerate(self.owners):
-            if owner is not None:
+            if owner is not None and owner.variant == sequence.variant:
                 # What left the model early remembers less than a prompt has to know.
                 exact = owner.ids if owner.params.exit_confidence is None else owner.prompt
-                length = min(common_prefix(prompt[:-1], exact), self.state.lengths[row])
+                length = min(common_prefix(beginning, exact), self.state.lengths[row])
                 if length > most:
                     best, most = row, length
         return (best, most) if most >= WORTH_REUSING else (0, 0)

@@ -3,11 +3,13 @@
 Decoding reads every weight for every symbol, so its floor is bytes of weights over memory bandwidth. Stock linear
 maps reach half of that on a CPU; weights reordered ahead of time by oneDNN reach it (135M shapes in bf16 on an AVX-512
 EPYC: 15 GB/s against 28-45 GB/s, the same at any batch). The rebuilt model keeps the LanguageModel contract and
-computes the same numbers; it cannot be trained or saved.
+computes the same numbers; it cannot be trained or saved. Adapters stay live in it: their weights are those of the
+model it was made from, so it computes what training has now, while the frozen rest was laid out once.
 """
 
 import copy
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,17 +18,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smidgen.inference.adapted import KINDS, AdaptedMap, Cores, fit_together, take_apart
+from smidgen.inference.maps import FixedLinear, OpaqueMap, PackedLinear, SideBySide
 from smidgen.models import LanguageModel
 from smidgen.models.attention import Attention, attend
-from smidgen.models.layers import AdaptedLinear, Embedding, EmbeddingMap, Linear, RMSNorm, Rotation, SwiGLU, rotate
+from smidgen.models.layers import Embedding, EmbeddingMap, Linear, ReLU2, RMSNorm, Rotation, SwiGLU, rotate
+from smidgen.models.stack import Block
 from smidgen.models.state import Recall
+from smidgen.surgery.tinylora import TinyLinear
 
 
 def prepare_for_decoding(model: LanguageModel, dtype: torch.dtype | None = None) -> LanguageModel:
     """Return a copy of the model made for decoding in `dtype` (None: the dtype it computes in); the model is unchanged.
 
     Modules are replaced by kind, wherever they stand; a module used at several depths stays one module, and a kind
-    not listed in REPLACEMENTS is copied as it is.
+    not listed in REPLACEMENTS is copied as it is. Weights of adapters are shared with the model: when they change, the
+    copy changes. When others do, see `refresh`.
     """
     weight = next(model.parameters())
     dtype = dtype or model.compute_dtype or weight.dtype
@@ -38,29 +45,13 @@ def prepare_for_decoding(model: LanguageModel, dtype: torch.dtype | None = None)
     return prepared
 
 
-class PackedLinear(nn.Module):
-    """A linear map whose weight oneDNN has already reordered into the blocks its kernels read; CPU only."""
+def refresh(prepared: LanguageModel, model: LanguageModel) -> None:
+    """Lay out the weights that a model has now in the copy that was made of it: after full fine-tuning moved them all.
 
-    def __init__(self, weight: Float[Tensor, "d_out d_in"]) -> None:
-        super().__init__()
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
-        self.apply_packed = torch.ops.mkldnn._linear_pointwise.default
-
-    def forward(self, x: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_out"]:
-        """Return x @ weight.T."""
-        return self.apply_packed(x, self.packed, None, "none", [], "")
-
-
-class FixedLinear(nn.Module):
-    """A linear map whose weight is already in the dtype of its input."""
-
-    def __init__(self, weight: Float[Tensor, "d_out d_in"]) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight.clone(), requires_grad=False)
-
-    def forward(self, x: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_out"]:
-        """Return x @ weight.T."""
-        return F.linear(x, self.weight)
+    In place, so that engines keep it; one with memory must forget it (`Engine.refresh` does both).
+    """
+    old, new = cast(nn.Module, prepared), cast(nn.Module, prepare_for_decoding(model, prepared.compute_dtype))
+    old._modules, old._parameters, old._buffers = new._modules, new._parameters, new._buffers
 
 
 class FixedRMSNorm(nn.Module):
@@ -126,19 +117,18 @@ class FusedAttention(nn.Module):
         self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall | None = None, causal: bool = True
     ) -> Float[Tensor, "B T D"]:
         """Attend as `Attention` does."""
-        queries, keys, values = self._project(x, turn)
+        queries, keys, values = self._project(x, turn, recall)
         mixed = attend(queries, keys, values, depth, recall, self.window, causal)
-        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+        return self.o_proj(mixed.transpose(1, 2).flatten(2), recall)
 
     def remember(self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall) -> None:
         """Store the keys and values of x at this depth without attending."""
-        recall.remember(depth, *self._project(x, turn)[1:])
+        recall.remember(depth, *self._project(x, turn, recall)[1:])
 
-    def _project(self, x: Tensor, turn: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+    def _project(self, x: Tensor, turn: Rotation, recall: Recall | None) -> tuple[Tensor, Tensor, Tensor]:
         n_queries, n_keys, n_values = self.heads
-        both, values = (
-            self.qkv_proj(x).unflatten(-1, (-1, self.d_head)).transpose(1, 2).split((n_queries + n_keys, n_values), 1)
-        )
+        projected = self.qkv_proj(x, recall).unflatten(-1, (-1, self.d_head)).transpose(1, 2)
+        both, values = projected.split((n_queries + n_keys, n_values), 1)
         if self.has_norms:
             queries, keys = both.split((n_queries, n_keys), 1)
             both = torch.cat([self.q_norm(queries), self.k_norm(keys)], 1)
@@ -154,10 +144,44 @@ class FusedSwiGLU(nn.Module):
         self.gate_up_proj = gate_up_proj
         self.down_proj = down_proj
 
-    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+    def forward(self, x: Float[Tensor, "B T D"], recall: Recall | None = None) -> Float[Tensor, "B T D"]:
         """Map each position on its own."""
-        gate, up = self.gate_up_proj(x).chunk(2, -1)
-        return self.down_proj(F.silu(gate).mul_(up))
+        gate, up = self.gate_up_proj(x, recall).chunk(2, -1)
+        return self.down_proj(F.silu(gate).mul_(up), recall)
+
+
+class FixedReLU2(nn.Module):
+    """Squared ReLU feed-forward."""
+
+    def __init__(self, up_proj: nn.Module, down_proj: nn.Module) -> None:
+        super().__init__()
+        self.up_proj = up_proj
+        self.down_proj = down_proj
+
+    def forward(self, x: Float[Tensor, "B T D"], recall: Recall | None = None) -> Float[Tensor, "B T D"]:
+        """Map each position on its own."""
+        return self.down_proj(F.relu(self.up_proj(x, recall)).square_(), recall)
+
+
+class FixedBlock(nn.Module):
+    """A block that only decodes: no dropout, and the feed-forward knows whose rows it reads, as attention does."""
+
+    def __init__(self, norms: Sequence[nn.Module], self_attn: nn.Module, mlp: nn.Module) -> None:
+        super().__init__()
+        self.input_layernorm, self.post_attention_layernorm = norms
+        self.self_attn = self_attn
+        self.mlp = mlp
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall | None = None, causal: bool = True
+    ) -> Float[Tensor, "B T D"]:
+        """Add what attention and the feed-forward have to say."""
+        x = x + self.self_attn(self.input_layernorm(x), turn, depth, recall, causal)
+        return x + self.mlp(self.post_attention_layernorm(x), recall)
+
+    def remember(self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall) -> None:
+        """Store what later symbols will attend to here, of symbols that go no deeper themselves."""
+        cast(FusedAttention, self.self_attn).remember(self.input_layernorm(x), turn, depth, recall)
 
 
 @dataclass
@@ -167,20 +191,44 @@ class _Rebuilding:
     dtype: torch.dtype
     linear: type[PackedLinear] | type[FixedLinear]
     done: dict[int, nn.Module] = field(default_factory=dict)
+    cores: dict[int, Cores] = field(default_factory=dict)
+    """Of each trained vector of TinyLoRA."""
 
     def rebuild(self, module: nn.Module) -> nn.Module:
         """Return the replacement of a module, or a copy of it with its parts rebuilt."""
         if id(module) not in self.done:
-            replace = REPLACEMENTS.get(type(module))
-            self.done[id(module)] = (replace(self, module) if replace else None) or self._copy(module)
+            self.done[id(module)] = REPLACEMENTS.get(type(module), _Rebuilding._copy)(self, module)
         return self.done[id(module)]
 
-    def join(self, *weights: Tensor) -> nn.Module:
-        """Make one linear map of several that read the same input."""
+    def join(self, *maps: nn.Module) -> nn.Module:
+        """Make one linear map, of the memory's rows too, of several that read the same input; adapters stay live."""
+        parts = [take_apart(one) for one in maps]
+        if not fit_together(parts):
+            return SideBySide([self.join(one) for one in maps])
+        adapters = [one for part in parts for one in part.adapters]
+        if adapters:
+            parts = [part._replace(frozen=self._copy(part.frozen)) if part.weight is None else part for part in parts]
+            return AdaptedMap(parts, self.lay_out, self.dtype, self._cores(adapters))
+        weights = [part.weight for part in parts if part.weight is not None]
+        return self.lay_out(weights) if weights else OpaqueMap(self._copy(parts[0].frozen))
+
+    def map(self, module: nn.Module) -> nn.Module:
+        """Return the replacement of one linear map."""
+        if id(module) not in self.done:
+            self.done[id(module)] = self.join(module)
+        return self.done[id(module)]
+
+    def lay_out(self, weights: Sequence[Tensor]) -> nn.Module:
+        """Make one product of weights that stand one below the other."""
         return self.linear(torch.cat([weight.to(self.dtype) for weight in weights]))
+
+    def _cores(self, adapters: Sequence[nn.Module]) -> Cores | None:
+        vector = next((one.vector for one in adapters if isinstance(one, TinyLinear)), None)
+        return None if vector is None else self.cores.setdefault(id(vector), Cores(vector, self.dtype))
 
     def _copy(self, module: nn.Module) -> nn.Module:
         made = copy.copy(module)
+        made._forward_pre_hooks = OrderedDict()  # they make the cores of the maps that train
         made._modules = {
             name: None if child is None else self.rebuild(child) for name, child in module._modules.items()
         }
@@ -191,27 +239,16 @@ class _Rebuilding:
         return made
 
 
-def _weights(*maps: nn.Module) -> list[Tensor] | None:
-    """Return the weights of linear maps, or None if something else stands there, which keeps its place.
-
-    What a depth adds to a shared map is merged into it: one product instead of three, for memory of its own.
-    """
-    found = [WEIGHTS[type(m)](m) for m in maps if type(m) in WEIGHTS]
-    return found if len(found) == len(maps) else None
-
-
-def _attention(walk: _Rebuilding, module: Attention) -> nn.Module | None:
-    inputs = _weights(module.q_proj, module.k_proj, module.v_proj)
-    if inputs is None:
-        return None
+def _attention(walk: _Rebuilding, module: Attention) -> nn.Module:
+    inputs = (module.q_proj, module.k_proj, module.v_proj)
     norms = [walk.rebuild(module.q_norm), walk.rebuild(module.k_norm)]
-    heads = [len(weight) // module.d_head for weight in inputs]
-    return FusedAttention(module, heads, walk.join(*inputs), norms, walk.rebuild(module.o_proj))
+    heads = [take_apart(one).d_out // module.d_head for one in inputs]
+    return FusedAttention(module, heads, walk.join(*inputs), norms, walk.map(module.o_proj))
 
 
-def _swiglu(walk: _Rebuilding, module: SwiGLU) -> nn.Module | None:
-    inputs = _weights(module.gate_proj, module.up_proj)
-    return None if inputs is None else FusedSwiGLU(walk.join(*inputs), walk.rebuild(module.down_proj))
+def _block(walk: _Rebuilding, module: Block) -> nn.Module:
+    norms = [walk.rebuild(module.input_layernorm), walk.rebuild(module.post_attention_layernorm)]
+    return FixedBlock(norms, walk.rebuild(module.self_attn), walk.rebuild(module.mlp))
 
 
 def _embedding(walk: _Rebuilding, module: Embedding) -> nn.Module:
@@ -219,22 +256,20 @@ def _embedding(walk: _Rebuilding, module: Embedding) -> nn.Module:
     return FusedEmbedding(weight, walk.linear(weight))
 
 
-WEIGHTS: dict[type[nn.Module], Callable[[Any], Tensor]] = {
-    Linear: lambda module: module.weight,
-    AdaptedLinear: lambda module: module.merged(),
-}
-"""The weight of each kind of linear map."""
+def _embedding_map(walk: _Rebuilding, module: EmbeddingMap) -> nn.Module:
+    return FixedEmbeddingMap(walk.lay_out([module.weight]), walk.lay_out([module.weight.T]))
 
-REPLACEMENTS: dict[type[nn.Module], Callable[[_Rebuilding, Any], nn.Module | None]] = {
+
+REPLACEMENTS: dict[type[nn.Module], Callable[[_Rebuilding, Any], nn.Module]] = {
+    Block: _block,
     Attention: _attention,
-    SwiGLU: _swiglu,
+    SwiGLU: lambda walk, module: FusedSwiGLU(walk.join(module.gate_proj, module.up_proj), walk.map(module.down_proj)),
+    ReLU2: lambda walk, module: FixedReLU2(walk.map(module.up_proj), walk.map(module.down_proj)),
     Embedding: _embedding,
-    EmbeddingMap: lambda walk, module: FixedEmbeddingMap(walk.join(module.weight), walk.join(module.weight.T)),
-    Linear: lambda walk, module: walk.join(module.weight),
-    AdaptedLinear: lambda walk, module: walk.join(module.merged()),
+    EmbeddingMap: _embedding_map,
     RMSNorm: lambda walk, module: FixedRMSNorm(module),
-}
-"""What becomes of each kind of module; None from a replacement means it is copied part by part."""
+} | dict.fromkeys([Linear, *KINDS], lambda walk, module: walk.join(module))
+"""What becomes of each kind of module; any other is copied part by part."""
 
 
 def _packs(dtype: torch.dtype) -> bool:

@@ -5,6 +5,8 @@ from collections.abc import Sequence as Several
 from dataclasses import dataclass, field
 from typing import Literal
 
+from torch import Tensor
+
 from smidgen.errors import ConfigError
 from smidgen.inference.sampling import SamplingParams
 from smidgen.tokenizers.base import Tokenizer
@@ -70,6 +72,8 @@ class Sequence:
     stop_ids: frozenset[int]
     answer: AnswerText | None
     """None when the engine has no tokenizer."""
+    vector: Tensor | None = None
+    """This row's own TinyLoRA vector; None: whatever adapter the model has."""
     symbols: list[int] = field(default_factory=list)
     """Generated symbols, the one that stopped it included."""
     log_probs: list[float] = field(default_factory=list)
@@ -86,6 +90,8 @@ class Sequence:
     """Symbols a repetition penalty applies to."""
 
     def __post_init__(self) -> None:
+        self.variant = b"" if self.vector is None else self.vector.numpy().tobytes()
+        """Which weights run it: only rows of one variant may share what they remember."""
         self._random = random.Random(self.params.seed)
         self._n_fed = 0
         self._n_read = 0

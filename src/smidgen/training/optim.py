@@ -30,6 +30,8 @@ class Optimizer:
         self._adamw.step()
         if self._muon is not None:
             self._muon.step(multiplier)
+        # The fused AdamW of torch 2.13 moves weights without saying so; who has made something of them must notice.
+        torch.autograd.graph.increment_version(list(self._names))
 
     def zero_grad(self) -> None:
         """Drop all gradients."""

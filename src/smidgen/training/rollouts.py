@@ -1,0 +1,388 @@
+"""Answers to a task's prompts, in groups, drawn by the engine from the weights as they are; and batches made of them.
+
+The answers to one prompt share its prefill, rows end one by one, prompts go in longest first, and what each symbol's
+log-probability was comes with it. Nothing here is drawn before it is asked for: reinforcement learning is `fit` over an
+iterator that samples, and what it samples in a step follows from seed, step and weights alone, so a run that was killed
+goes on bit for bit. What an answer earns is the task's affair, what follows from it the objective's.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Annotated, Literal, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from smidgen.config import Config
+from smidgen.data.batch import Batch
+from smidgen.errors import ConfigError, DataError, SmidgenError
+from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
+from smidgen.inference import Sequence as Answering
+from smidgen.inference.scoring import score_sequences
+from smidgen.models import LanguageModel, Model
+from smidgen.runtime import Runtime
+from smidgen.tasks.base import Example, Task
+from smidgen.tokenizers.base import Tokenizer
+from smidgen.tokenizers.chat import encode_chat
+from smidgen.training.advantages import AdvantageConfig, group_advantages, informative_groups
+from smidgen.training.parallel import as_written
+
+PADDING = 8
+"""Rows are padded to a multiple of this: few distinct lengths, and matrix products whose sides divide evenly."""
+
+
+class RolloutConfig(Config):
+    """What is answered in each step, and how."""
+
+    prompts: Annotated[int, Field(ge=1)] = 4
+    """Prompts of a step, on each rank."""
+    answers: Annotated[int, Field(ge=2)] = 8
+    """Answers to each: what one earned is compared with the others."""
+    sampling: SamplingParams = SamplingParams(temperature=1.0, max_symbols=64)
+    """How answers are drawn; seeds are given to each. Log-probabilities are the model's own, at temperature 1."""
+    draws: Annotated[int, Field(ge=1)] = 1
+    """Times prompts may be drawn in a step until there are enough groups whose rewards differ; 1: as they come.
+    More is dynamic sampling. Source: DAPO, arXiv 2503.14476."""
+    max_rows: Annotated[int, Field(ge=1)] = 64
+    """Most answers under way at once."""
+    micro_symbols: Annotated[int, Field(ge=1)] = 4096
+    """Most symbols of a micro-batch, padding included; an answer that is longer goes alone."""
+    kernels: Literal["prepared", "training"] = "prepared"
+    """What answers: a copy laid out for decoding that shares the adapter's weights, or the very model that trains,
+    slower. `measure_gap` says how far apart they are."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One answer and what it earned."""
+
+    example: Example
+    prompt: list[int]
+    symbols: list[int]
+    """The answer, the symbol that ended it included."""
+    log_probs: list[float]
+    """Of each symbol, by the model that answered, before any sampling step."""
+    text: str
+    done: str
+    """Why it ended: "stop" if it came to its end; else it was cut, by the longest allowed or a full context."""
+    reward: float
+    vector: int | None = None
+    """Which of the given vectors answered; None: the model as it is."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it was still going on."""
+        return self.done != "stop"
+
+
+def rollout(
+    engine: Engine,
+    task: Task,
+    examples: Sequence[Example],
+    n: int,
+    params: SamplingParams,
+    seed: int,
+    vectors: Float[Tensor, "P n"] | None = None,
+) -> list[list[Rollout]]:
+    """Return `n` answers to each example, one group an example, in the order given; `params.seed` is not read.
+
+    With `vectors`, each of them answers every example, with the same draws: all groups of the first, then of the next.
+    An answer's draws follow from the seed, its example's place and its own among the group's.
+    Raises DataError for a prompt that leaves no room to answer, or for a reward that is not a number.
+    """
+    if n > 1 and params.temperature == 0:
+        raise ConfigError(f"{n} answers at temperature 0 are {n} times the same answer. Sample warmer, or ask for 1.")
+    tokenizer = _tokenizer(engine)
+    prompts = [_encode(engine, tokenizer, task, example) for example in examples]
+    own = [None] if vectors is None else list(vectors)
+    # All prompts once, then again: the first answer computes what the others share, and many prompts prefill together.
+    places = [(k, p, e) for k in range(n) for p in range(len(own)) for e in range(len(examples))]
+    places.sort(key=lambda place: (place[0], -len(prompts[place[2]])))
+    answers: dict[tuple[int, int, int], Answering] = {}
+    try:
+        for k, p, e in places:
+            drawn = params.model_copy(update={"seed": derive_seed(seed, e, k)})
+            answers[k, p, e] = engine.add(prompts[e], drawn, own[p])
+        _run(engine, answers.values())
+    finally:
+        for answer in answers.values():
+            engine.cancel(answer)
+    indices = [None] if vectors is None else list(range(len(own)))
+    return [
+        [_finish(task, examples[e], answers[k, p, e], index) for k in range(n)]
+        for p, index in enumerate(indices)
+        for e in range(len(examples))
+    ]
+
+
+def earn(task: Task, example: Example, answer: str) -> float:
+    """Return the reward of an answer. Raises DataError, naming the example, if it fails or is not a finite number."""
+    try:
+        value = task.reward(example, answer)
+    except SmidgenError:
+        raise
+    except Exception as error:  # a reward is anybody's code, and may raise anything
+        told = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise DataError(f"task {task.name}: the reward of example {example.id} raised {told}") from error
+    if isinstance(value, bool | int | float) and math.isfinite(value):
+        return float(value)
+    found = repr(value)[:80]
+    raise DataError(f"task {task.name}: the reward of example {example.id} is {found}, which is not a finite number.")
+
+
+class Answered(Protocol):
+    """What batches are made of."""
+
+    @property
+    def prompt(self) -> list[int]:
+        """What it answers."""
+        ...
+
+    @property
+    def symbols(self) -> list[int]:
+        """The answer, the symbol that ended it included."""
+        ...
+
+    @property
+    def log_probs(self) -> list[float]:
+        """Of each symbol, by what answered."""
+        ...
+
+
+def policy_batches(
+    groups: Sequence[Sequence[Answered]], advantages: Float[Tensor, "G n"], micro_symbols: int
+) -> list[Batch]:
+    """Return micro-batches of answers of like length, one a row, the longest first, so that memory runs out at once.
+
+    Every symbol of an answer has weight 1, the one that ended it too. `extra` has `advantages` (B,) and `old_log_probs`
+    (B, T), 0 outside the answers. A micro-batch has at most `micro_symbols`, padding included, or one row.
+    """
+    answers = [answer for group in groups for answer in group]
+    rated = sorted(zip(answers, advantages.flatten().tolist(), strict=True), key=lambda pair: -_length(pair[0]))
+    batches = []
+    while rated:
+        n_rows = max(1, micro_symbols // _padded(_length(rated[0][0])))
+        batches.append(_batch(rated[:n_rows]))
+        rated = rated[n_rows:]
+    return batches
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the rollouts of one step showed."""
+
+    step: int
+    mean_reward: float
+    """Over all answers, those of groups that taught nothing too."""
+    informative: float
+    """Share of groups whose rewards differ."""
+    cut: float
+    """Share of answers that were still going on when they reached the longest allowed."""
+    n_answers: int
+    n_learned: int
+    """Answers in the batches."""
+    mean_symbols: float
+    seconds: float
+    sample: Rollout
+    """The best answer of the first group."""
+
+    def as_record(self) -> dict[str, float | int | str]:
+        """Return plain values for the metrics log."""
+        names = ("step", "mean_reward", "informative", "cut", "n_answers", "n_learned", "mean_symbols", "seconds")
+        told = {name: getattr(self, name) for name in names}
+        return {"kind": "rollouts", **told, "sample": self.sample.text, "sample_reward": self.sample.reward}
+
+
+@dataclass(frozen=True)
+class OnPolicy:
+    """The batches of reinforcement learning, as `fit` takes them: a step's are sampled when the step asks for them."""
+
+    engine: Engine
+    """Over `open_engine(model)`."""
+    model: Model
+    """What is trained."""
+    task: Task
+    config: RolloutConfig
+    advantages: AdvantageConfig
+    seed: int
+    runtime: Runtime
+    on_seen: Callable[[Seen], object] = lambda seen: None
+
+    def __call__(self, step: int) -> Iterator[list[Batch]]:
+        """Yield the micro-batches of a step, then of every step after it, for this rank."""
+        a_step = self.config.prompts * self.config.draws * self.runtime.world
+        examples = islice(self.task.training_examples(self.seed), step * a_step, None)
+        while True:
+            drawn = list(islice(examples, a_step))
+            if len(drawn) < a_step:
+                raise DataError(f"task {self.task.name}: its training examples came to an end in step {step + 1}.")
+            yield self.sample(step, drawn[self.runtime.rank :: self.runtime.world])
+            step += 1
+
+    def sample(self, step: int, examples: Sequence[Example]) -> list[Batch]:
+        """Answer a step's examples, as many as it takes, and return micro-batches of the answers."""
+        began, config = time.perf_counter(), self.config
+        follow(self.engine, self.model)
+        groups: list[list[Rollout]] = []
+        kept: list[list[Rollout]] = []
+        with answering(self.engine.model):
+            for draw in range(config.draws):
+                some = examples[draw * config.prompts : (draw + 1) * config.prompts]
+                seed = derive_seed(self.seed, step, draw, self.runtime.rank)
+                fresh = rollout(self.engine, self.task, some, config.answers, config.sampling, seed)
+                groups += fresh
+                differ = informative_groups(rewards_of(fresh)).tolist()
+                kept += [group for group, teaches in zip(fresh, differ, strict=True) if teaches]
+                if len(kept) >= config.prompts:
+                    break
+        # Without a choice, or where nothing teaches, all are taken: their advantages are 0, and the step is counted.
+        learned = kept[: config.prompts] if config.draws > 1 and kept else groups[: config.prompts]
+        rated = group_advantages(rewards_of(learned), self.advantages)
+        batches = policy_batches(learned, rated, config.micro_symbols)
+        self.on_seen(_see(step, groups, learned, len(kept), time.perf_counter() - began))
+        return batches
+
+
+def follow(engine: Engine, model: Model) -> None:
+    """Let an engine that answers for a model in training have its weights as they are now, and nothing from before."""
+    if engine.model is not model:
+        shared = {id(weight) for weight in engine.model.parameters()}
+        if any(weight.requires_grad and id(weight) not in shared for weight in model.parameters()):
+            engine.refresh(model)
+    engine.forget()
+
+
+def open_engine(model: Model, tokenizer: Tokenizer, config: RolloutConfig, runtime: Runtime) -> Engine:
+    """Return the engine that answers while the model trains: it computes in the dtype that training does."""
+    own: LanguageModel = model if config.kernels == "training" else prepare_for_decoding(model, runtime.dtype)
+    return Engine(own, tokenizer, max_rows=min(config.max_rows, config.prompts * config.answers))
+
+
+def score_vectors(
+    engine: Engine,
+    task: Task,
+    examples: Sequence[Example],
+    vectors: Float[Tensor, "P n"],
+    params: SamplingParams,
+    seed: int,
+    n: int = 1,
+) -> list[float]:
+    """Return the mean reward of each vector over `n` answers to every example, all with the same draws."""
+    groups = rollout(engine, task, examples, n, params, seed, vectors)
+    return rewards_of(groups).view(len(vectors), -1).mean(1).tolist()
+
+
+def rewards_of(groups: Sequence[Sequence[Rollout]]) -> Float[Tensor, "G n"]:
+    """Return what each answer earned."""
+    return torch.tensor([[answer.reward for answer in group] for group in groups])
+
+
+class Gap(NamedTuple):
+    """How far log-probabilities of the same symbols are apart, in nats."""
+
+    largest: float
+    mean: float
+
+
+def measure_gap(model: LanguageModel, groups: Sequence[Sequence[Rollout]]) -> Gap:
+    """Say how far what answered is from what trains: the same symbols, run whole by the model as training runs it.
+
+    Prepared kernels add up in another order: weights laid out in blocks, several maps in one product, an adapter's part
+    added before rounding, attention over a memory instead of the row. In fp32 that is rounding, in bf16 1e-2.
+    """
+    answers = [answer for group in groups for answer in group]
+    with answering(model):
+        scores = score_sequences(model, [[*answer.prompt, *answer.symbols] for answer in answers])
+    pairs = zip(scores, answers, strict=True)
+    apart = torch.cat([score[len(one.prompt) - 1 :] - torch.tensor(one.log_probs) for score, one in pairs]).abs()
+    return Gap(float(apart.max()), float(apart.mean()))
+
+
+@contextmanager
+def answering(model: LanguageModel) -> Iterator[None]:
+    """Within this context a model that is being trained is one that answers: no dropout, every depth, as written."""
+    if not model.training:
+        yield
+        return
+    model.train(False)
+    try:
+        with as_written():
+            yield
+    finally:
+        model.train(True)
+
+
+def derive_seed(*parts: int) -> int:
+    """Return a seed that any change of any part changes."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest(), "big")
+
+
+def _tokenizer(engine: Engine) -> Tokenizer:
+    if engine.tokenizer is None:
+        raise ConfigError("rollouts need an engine with a tokenizer.")
+    return engine.tokenizer
+
+
+def _encode(engine: Engine, tokenizer: Tokenizer, task: Task, example: Example) -> list[int]:
+    ids = encode_chat(tokenizer, task.prompt(example), add_generation_prompt=True)
+    # A cut prompt would be another question, so the engine is not asked to cut it.
+    if len(ids) >= engine.max_len:
+        told = f"task {task.name}: the prompt of example {example.id} has {len(ids)} symbols"
+        raise DataError(f"{told} and leaves no room to answer in a context of {engine.max_len}. Leave it out.")
+    return ids
+
+
+def _run(engine: Engine, answers: Iterator[Answering] | Sequence[Answering]) -> None:
+    waiting = {answer for answer in answers if answer.done is None}
+    while waiting:
+        engine.step()
+        waiting = {answer for answer in waiting if answer.done is None}
+
+
+def _finish(task: Task, example: Example, answer: Answering, vector: int | None) -> Rollout:
+    text, done = answer.text, answer.done or "cancelled"
+    reward = earn(task, example, text)
+    return Rollout(example, answer.prompt, answer.symbols, answer.log_probs, text, done, reward, vector)
+
+
+def _length(answer: Answered) -> int:
+    return len(answer.prompt) + len(answer.symbols) - 1
+
+
+def _padded(length: int) -> int:
+    return -(-length // PADDING) * PADDING
+
+
+def _batch(rated: Sequence[tuple[Answered, float]]) -> Batch:
+    shape = len(rated), _padded(max(_length(answer) for answer, _ in rated))
+    ids, targets = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+    weights, log_probs = torch.zeros(shape), torch.zeros(shape)
+    for row, (answer, _) in enumerate(rated):
+        symbols, end = torch.tensor([*answer.prompt, *answer.symbols]), _length(answer)
+        answered = slice(len(answer.prompt) - 1, end)
+        ids[row, :end], targets[row, :end] = symbols[:-1], symbols[1:]
+        weights[row, answered], log_probs[row, answered] = 1.0, torch.tensor(answer.log_probs)
+    advantages = torch.tensor([advantage for _, advantage in rated])
+    return Batch(ids, targets, weights, extra={"advantages": advantages, "old_log_probs": log_probs})
+
+
+def _see(step: int, groups: list[list[Rollout]], learned: list[list[Rollout]], teaching: int, seconds: float) -> Seen:
+    answers = [answer for group in groups for answer in group]
+    return Seen(
+        step=step,
+        mean_reward=sum(answer.reward for answer in answers) / len(answers),
+        informative=teaching / len(groups),
+        cut=sum(answer.is_cut for answer in answers) / len(answers),
+        n_answers=len(answers),
+        n_learned=sum(map(len, learned)),
+        mean_symbols=sum(len(answer.symbols) for answer in answers) / len(answers),
+        seconds=seconds,
+        sample=max(groups[0], key=lambda answer: answer.reward),
+    )
