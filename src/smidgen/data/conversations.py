@@ -58,6 +58,6 @@ def pad_conversations(conversations: Sequence[Conversation], seq_len: int, paddi
         symbols[row, : len(conversation.ids)] = conversation.ids
         weights[row, : len(conversation.ids)] = conversation.weights
     ids, targets, taught = symbols[:, :-1].copy(), symbols[:, 1:].copy(), weights[:, 1:].copy()
-    places = torch.from_numpy(np.flatnonzero(taught))
-    told = scored(ids, targets, taught)
-    return Batch(*map(torch.from_numpy, (ids, targets, taught)), told, {"supervised": places})
+    told, places = scored(ids, targets, taught), torch.from_numpy(np.flatnonzero(taught))
+    rows = torch.from_numpy(ids), torch.from_numpy(targets), torch.from_numpy(taught)
+    return Batch(*rows, bytes_scored=told, extra={"supervised": places})
