@@ -152,8 +152,18 @@ def test_a_matrix_of_less_rank_than_asked_for_is_no_harm(rank):
     matrix = normals((300, max(rank, 1)), 1.0, 0, 0) @ normals((max(rank, 1), 400), 1.0, 0, 1) * bool(rank)
     factors = svd_factors(matrix, 2)
     torch.testing.assert_close(factors.up @ factors.down, matrix, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("shape", [(300, 200), (20, 30)])
+def test_a_base_with_nan_is_refused_by_name(shape):
     with pytest.raises(ConfigError, match="not finite"):
-        svd_factors(torch.full((300, 200), torch.nan), 2)
+        svd_factors(torch.full(shape, torch.nan), 2)
+    model = build_model(MODELS["gqa"])
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 3] = torch.nan
+    with pytest.raises(ConfigError, match=r"layers\.1\.mlp\.up_proj: .*not finite"):
+        attach(model, TinyLoraConfig())
+    assert all(weight.requires_grad for weight in model.parameters())
 
 
 def test_groups_are_neighbours_in_depth_or_of_one_kind():
@@ -223,6 +233,9 @@ def test_each_row_may_have_a_vector_of_its_own():
     for row in range(4):
         adapter.use_rows(vectors[row : row + 1])
         torch.testing.assert_close(adapter.model(ids)[row], together[row], rtol=1e-4, atol=1e-4)
+    adapter.use_rows(vectors[:2])
+    with pytest.raises(ConfigError, match="2 rows were given vectors of their own, and 4 rows"):
+        adapter.model(ids)
     adapter.use_rows(None)
     assert torch.equal(adapter.model(ids), trained)
     with pytest.raises(ConfigError, match="6 numbers"):

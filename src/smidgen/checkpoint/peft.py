@@ -6,7 +6,6 @@ refused, never passed over. Source: peft 0.21.2.
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -207,8 +206,8 @@ def _chosen(names: ByMap | dict[str, Tensor], maps: list[LinearMap]) -> tuple[st
 def _write_lora(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
     config = adapter.config
     assert isinstance(config, LoraConfig)
-    scaling = math.sqrt(config.r) if config.rank_stabilized else config.r
-    settings = {"peft_type": "LORA", "r": config.r, "lora_alpha": config.scale * scaling, "bias": "none"}
+    alpha = int(config.numerator) if config.numerator.is_integer() else config.numerator  # other readers want integers
+    settings = {"peft_type": "LORA", "r": config.r, "lora_alpha": alpha, "bias": "none"}
     names = {"lora_a": "lora_A.weight", "lora_b": "lora_B.weight"}
     tensors: dict[str, Tensor] = {}
     for name, weight in adapter.weights.items():

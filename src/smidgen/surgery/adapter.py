@@ -233,7 +233,7 @@ def _lora(maps: list[LinearMap], config: LoraConfig) -> list[LoraLinear]:
 
 
 def _lora_xs(maps: list[LinearMap], config: LoraXsConfig) -> list[CoreLinear]:
-    return [CoreLinear(one.module, svd_factors(weight_of(one.module), config.r)) for one in maps]
+    return [CoreLinear(one.module, _directions(one, config.r)) for one in maps]
 
 
 def _tinylora(maps: list[LinearMap], config: TinyLoraConfig) -> list[TinyLinear]:
@@ -241,18 +241,23 @@ def _tinylora(maps: list[LinearMap], config: TinyLoraConfig) -> list[TinyLinear]
     groups = torch.tensor(share_out([one.kind for one in maps], config.groups, config.order))
     projections = random_projections(len(maps), config.u, config.r, config.seed)
     vector = TinyVector(config.groups, groups.to(device), projections.to(device))
-    factors = _blank_factors if config.stored else svd_factors
-    vector.maps = tuple(
-        TinyLinear(one.module, factors(weight_of(one.module), config.r), vector, index)
-        for index, one in enumerate(maps)
-    )
+    factors = _blank if config.stored else _directions
+    vector.maps = tuple(TinyLinear(one.module, factors(one, config.r), vector, index) for index, one in enumerate(maps))
     return list(vector.maps)
 
 
-def _blank_factors(weight: Tensor, r: int) -> Factors:
+def _directions(one: LinearMap, r: int) -> Factors:
+    try:
+        return svd_factors(weight_of(one.module), r)
+    except ConfigError as error:
+        raise ConfigError(f"{one.name}: {error}") from None
+
+
+def _blank(one: LinearMap, r: int) -> Factors:
     """Return zeros, for factors that a file will bring."""
-    up, down = torch.zeros(weight.shape[0], r), torch.zeros(r, weight.shape[1])
-    return Factors(up.to(weight.device), down.to(weight.device))
+    d_out, d_in = weight_of(one.module).shape
+    device = weight_of(one.module).device
+    return Factors(torch.zeros(d_out, r, device=device), torch.zeros(r, d_in, device=device))
 
 
 _MAKERS: dict[type, Callable[[list[LinearMap], Any], list[Any]]] = {

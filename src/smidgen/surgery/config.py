@@ -58,11 +58,16 @@ class LoraConfig(Config):
     """Maps adapted; None: all."""
 
     @property
+    def numerator(self) -> float:
+        """Alpha, resolved."""
+        if self.alpha is not None:
+            return self.alpha
+        return 16.0 if self.rank_stabilized else 2.0 * self.r
+
+    @property
     def scale(self) -> float:
         """What the product is multiplied by."""
-        if self.rank_stabilized:
-            return (16.0 if self.alpha is None else self.alpha) / math.sqrt(self.r)
-        return 2.0 if self.alpha is None else self.alpha / self.r
+        return self.numerator / (math.sqrt(self.r) if self.rank_stabilized else self.r)
 
 
 class LoraXsConfig(Config):

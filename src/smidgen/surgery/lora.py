@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from smidgen.errors import ConfigError
 from smidgen.surgery.maps import weight_of
 from smidgen.surgery.svd import Factors
 
@@ -75,11 +76,13 @@ def add_between(
 ) -> Float[Tensor, "*rows d_out"]:
     """Return base(x) + up core down x; the core, which is what is trained, multiplies in fp32.
 
-    Cores may differ between the first dimension's rows.
+    Cores may differ between the rows of x, one for each. Raises ConfigError if they are not as many.
     """
     flat = x.flatten(0, -2)
     narrow = F.linear(flat, down.to(x.dtype)).float()
     if core.ndim == 3:
+        if len(core) != len(x):
+            raise ConfigError(f"{len(core)} rows were given vectors of their own, and {len(x)} rows are run.")
         narrow = torch.bmm(narrow.view(len(core), -1, narrow.shape[-1]), core.mT).flatten(0, 1)
     else:
         narrow = F.linear(narrow, core)

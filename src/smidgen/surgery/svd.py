@@ -39,7 +39,9 @@ def svd_factors(weight: Float[Tensor, "d_out d_in"], r: int) -> Factors:
     try:
         u, s, vt = truncated_svd(matrix, kept)
     except torch.linalg.LinAlgError:
-        raise ConfigError("a weight of the base is not finite, so it has no singular directions.") from None
+        raise ConfigError(
+            "holds values that are not finite, so it has no singular directions. Mend the base."
+        ) from None
     roots = s.clamp_min(0).sqrt()
     up, down = matrix.new_zeros(matrix.shape[0], r), matrix.new_zeros(r, matrix.shape[1])
     up[:, :kept], down[:kept] = u * roots, roots[:, None] * vt
