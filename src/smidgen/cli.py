@@ -22,6 +22,8 @@ VERBS = {
     "chat": "Talk with a model in the terminal",
     "generate": "Continue a text",
     "eval": "Measure a model: bits per byte, questions of tasks",
+    "adapt": "Let a model learn a task: a few numbers, by reinforcement learning or otherwise",
+    "merge": "Fold an adapter into its base, or write it in PEFT's form",
     "study": "Compare variants of a recipe: equal budgets, several seeds, one table",
     "inspect": "Show a model's parts: parameters, bytes, FLOPs and memory per symbol",
     "pull": "Fetch a pretrained model, by catalogue name or hub id",

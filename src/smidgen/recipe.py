@@ -116,7 +116,7 @@ def recipe_from(data: Mapping[str, Any], where: str) -> Recipe:
     return validate_config(data, Recipe, where)
 
 
-def format_recipe(recipe: Recipe, heading: str = "") -> str:
+def format_recipe(recipe: BaseModel, heading: str = "") -> str:
     """Return the recipe as TOML that reads back to an equal recipe, each key explained where it stands."""
     lines = [f"# {line}" for line in heading.splitlines()]
     lines += [""] if lines else []

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model")
 @click.option("--system", metavar="TEXT", help="What the model is told before the conversation.")
+@click.option("--adapter", metavar="ADAPTER", help="A directory or an adapter string, applied to the model.")
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps. Default: the fastest one here.")
 @sampling_options
-def command(sampling: dict[str, Any], model: str, system: str | None, device: str | None) -> None:
+def command(sampling: dict[str, Any], model: str, system: str | None, adapter: str | None, device: str | None) -> None:
     """Talk with a model. /new begins afresh, /quit or Ctrl-D ends; Ctrl-C stops an answer.
 
     MODEL is a run, a model directory, a .gguf file or a pulled name. From a pipe, each line is one message.
@@ -26,7 +27,7 @@ def command(sampling: dict[str, Any], model: str, system: str | None, device: st
     from smidgen.inference.session import CHAT_DEFAULTS
     from smidgen.journey.speaking import chat_advice, open_speaker
 
-    speaker = open_speaker(model, device, sampling)
+    speaker = open_speaker(model, device, sampling, adapter=adapter)
     engine, params = speaker.engine, speaker.params(sampling, CHAT_DEFAULTS)
     for line in chat_advice(speaker):
         click.echo(line, err=True)

@@ -18,6 +18,7 @@ import click
     help="Ask the questions of a task, too: village, arithmetic:easy, gsm8k, mine.jsonl, mine.py (docs/tasks.md).",
 )
 @click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the tasks' local files.")
+@click.option("--adapter", metavar="ADAPTER", help="A directory or an adapter string, applied to the model.")
 @click.option("--limit", type=click.IntRange(min=1), default=500, help="Most questions of a task. Default: 500.")
 @click.option("--max-bytes", type=click.IntRange(min=1), default=1_000_000, help="Most text scored. Default: 1000000.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -27,6 +28,7 @@ def command(
     text: Path | None,
     tasks: tuple[str, ...],
     data: Path | None,
+    adapter: str | None,
     limit: int,
     max_bytes: int,
     as_json: bool,
@@ -36,9 +38,9 @@ def command(
 
     MODEL is a run, a model directory, a .gguf file or a pulled name.
     """
-    from smidgen.journey.assess import assess
+    from smidgen.journey.assess import Asked, assess
 
-    results = assess(model, text, tasks, limit, max_bytes, device, data)
+    results = assess(Asked(model, text, tasks, limit, max_bytes, data, adapter), device)
     if as_json:
         click.echo(json.dumps(results))
         return

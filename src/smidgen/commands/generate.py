@@ -12,9 +12,12 @@ from smidgen.commands.sampling import sampling_options
 @click.argument("model")
 @click.argument("prompt", default="")
 @click.option("--samples", "-n", type=click.IntRange(1, 64), default=1, help="How many continuations. Default: 1.")
+@click.option("--adapter", metavar="ADAPTER", help="A directory or an adapter string, applied to the model.")
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps. Default: the fastest one here.")
 @sampling_options
-def command(sampling: dict[str, Any], model: str, prompt: str, samples: int, device: str | None) -> None:
+def command(
+    sampling: dict[str, Any], model: str, prompt: str, samples: int, adapter: str | None, device: str | None
+) -> None:
     """Continue PROMPT, or begin a text if there is none; `-` reads the prompt from standard input.
 
     MODEL is a run, a model directory, a .gguf file or a pulled name.
@@ -22,7 +25,7 @@ def command(sampling: dict[str, Any], model: str, prompt: str, samples: int, dev
     from smidgen.journey.speaking import open_speaker
 
     text = sys.stdin.read() if prompt == "-" else prompt
-    speaker = open_speaker(model, device, sampling, rows=min(samples, 16))
+    speaker = open_speaker(model, device, sampling, rows=min(samples, 16), adapter=adapter)
     engine, params = speaker.engine, speaker.params(sampling)
     if samples == 1:
         click.echo(text, nl=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from smidgen.checkpoint import load_model
+from smidgen.checkpoint.adapters import load_adapter
 from smidgen.config import validate_config
 from smidgen.errors import TokenizerError
 from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
@@ -37,8 +38,10 @@ class Speaker:
         return _laid_over(own, given, "a sampling option")
 
 
-def open_speaker(source: str, device: str | None, sampling: Mapping[str, Any], rows: int = 1) -> Speaker:
-    """Load a model and make it ready for decoding in this machine's fastest dtype.
+def open_speaker(
+    source: str, device: str | None, sampling: Mapping[str, Any], rows: int = 1, adapter: str | None = None
+) -> Speaker:
+    """Load a model, attach an adapter to it if one is given, and make it ready in this machine's fastest dtype.
 
     `sampling` is what was given, checked here because loading takes longer than refusing.
     Raises ConfigError for a bad value, CheckpointError if there is no such model.
@@ -46,6 +49,8 @@ def open_speaker(source: str, device: str | None, sampling: Mapping[str, Any], r
     _laid_over(WRITE_DEFAULTS, sampling, "a sampling option")
     runtime = open_runtime(device=device)
     loaded = load_model(source, dtype=runtime.dtype, device=runtime.device)
+    if adapter is not None:
+        load_adapter(adapter, loaded.model)
     engine = Engine(prepare_for_decoding(loaded.model), loaded.tokenizer, max_rows=rows)
     return Speaker(source, engine, _read_advice(loaded.directory / "generation_config.json"))
 

@@ -22,8 +22,24 @@ class Figure:
 
 def draw_curves(run: RunRecord) -> list[Figure]:
     """Return the figures of everything that was logged; a number never logged has no figure."""
-    figures = [_bits_per_byte(run), _loss(run), _throughput(run), _learning_rate(run), _gradient_norm(run)]
+    figures = [
+        _reward(run),
+        _bits_per_byte(run),
+        _loss(run),
+        _throughput(run),
+        _learning_rate(run),
+        _gradient_norm(run),
+    ]
     return [figure for figure in figures if figure is not None]
+
+
+def _reward(run: RunRecord) -> Figure | None:
+    points = run.curve("rollouts", "mean_reward")
+    if not points:
+        return None
+    plot = Plot("Reward", "mean reward of a step's answers", [Series("reward", points, "train")], from_zero=True)
+    last = [y for _, y in points[-max(10, len(points) // 33) :]]
+    return _figure(plot, f"{number(sum(last) / len(last), 3)} at the end, over the training prompts.", wide=True)
 
 
 def _bits_per_byte(run: RunRecord) -> Figure | None:

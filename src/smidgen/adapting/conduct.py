@@ -1,0 +1,192 @@
+"""The journey of `smidgen adapt`: measure, attach, learn, measure again, write what came of it."""
+
+import dataclasses
+import datetime
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from smidgen.adapting.config import Adaptation
+from smidgen.adapting.examine import ADAPTED, BASE, CONTROL, Examination, Examined
+from smidgen.adapting.finish import finish
+from smidgen.adapting.lesson import Lesson
+from smidgen.adapting.methods import METHODS
+from smidgen.adapting.request import AdaptRequest, settle
+from smidgen.checkpoint import LoadedModel, load_model, load_training_state
+from smidgen.config import load_config
+from smidgen.errors import BudgetError, ConfigError, RunError
+from smidgen.inference import Engine, prepare_for_decoding
+from smidgen.journey.clock import Clock
+from smidgen.journey.screen import Screen
+from smidgen.journey.stopping import stop_quietly
+from smidgen.planning.units import format_time
+from smidgen.recipe import differing_keys, format_recipe
+from smidgen.runs import MetricsLog, RunDirectory, atomic_write
+from smidgen.runtime import Runtime, choose_dtype, close_runtime, describe_hardware, open_runtime
+from smidgen.surgery.adapter import attach
+from smidgen.surgery.config import FullConfig, write_adapter
+from smidgen.tasks import Task, load_task
+from smidgen.training.config import Budget, TimeBudget
+from smidgen.training.interrupts import stop_on_signals
+
+ROWS = 32
+"""Questions under way at once: past 32 rows a 135M model answers no more a second on two cores (LOG.md)."""
+LEAST_SECONDS = 20.0
+"""Of learning, below which there is no point in beginning."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An adaptation that is ready to go."""
+
+    asked: Adaptation
+    run: RunDirectory
+    loaded: LoadedModel
+    task: Task
+    runtime: Runtime
+    screen: Screen
+    examination: Examination
+
+    def ask(self, who: str, shots: int = 0) -> Examined:
+        """Ask the test set, the adapter as it is now."""
+        model, screen = self.loaded.model, self.screen
+
+        def engine() -> Engine:
+            rows = ROWS if self.asked.test_examples is None else min(ROWS, self.asked.test_examples)
+            screen.say(f"Asking the {who} model the questions of {self.task.name} ...")
+            model.eval()
+            return Engine(prepare_for_decoding(model, self.runtime.dtype), self.loaded.tokenizer, max_rows=rows)
+
+        return self.examination.ask(who, engine, shots)
+
+
+def adapt(request: AdaptRequest, screen: Screen, clock: Clock) -> RunDirectory | None:
+    """Do what was asked, or go on with it; return the run's directory, or None if none was begun."""
+    run: RunDirectory | None = None
+
+    def how_to_go_on() -> str:
+        if run is None or not run.is_started:
+            return "Stopped while preparing: nothing was begun. The same command begins again."
+        return f"Stopped. Go on with the same command, or: smidgen adapt {run.path}"
+
+    runtime = open_runtime(device=request.device)
+    try:
+        with stop_quietly(screen.say, how_to_go_on), ExitStack() as held:
+            if runtime.world > 1:
+                raise ConfigError(f"adapt runs in one process; torchrun started {runtime.world}. Start it without.")
+            asked, run = settle(request)
+            if run.is_finished:
+                screen.say(f"{run.path} is finished: see {run.report}. Use another --name to begin anew.")
+                return run
+            held.enter_context(run.lock())
+            runtime = dataclasses.replace(runtime, dtype=choose_dtype(asked.precision, runtime.device))
+            try:
+                begun = _begin(asked, request, run, runtime, screen)
+            except BaseException:
+                run.discard()
+                raise
+            _measure_and_learn(begun, clock)
+    finally:
+        close_runtime()
+    return run
+
+
+def _begin(asked: Adaptation, request: AdaptRequest, run: RunDirectory, runtime: Runtime, screen: Screen) -> Begun:
+    """Load what is needed and write what was asked. Raises RunError if another adaptation was begun here."""
+    goes_on = run.is_started
+    if goes_on:
+        asked = _same(asked, request, run)
+    task = load_task(asked.task, asked.data, screen.say)
+    loaded = load_model(asked.base, torch.float32 if isinstance(asked.adapter, FullConfig) else runtime.dtype)
+    for note in loaded.notes:
+        screen.say(note)
+    loaded.model.to(runtime.device)
+    loaded.model.compute_dtype = runtime.dtype
+    if goes_on:
+        screen.say(f"Going on with {run.path}.")
+    else:
+        facts = {
+            "name": asked.name,
+            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "recipe": asked.model_dump(mode="json"),
+            "hardware": describe_hardware(),
+        }
+        run.write_resolved(facts)
+        atomic_write(run.recipe, format_recipe(asked, f"How {run.path.name} was adapted. Change a copy, not this."))
+    examination = Examination(run.path / "examined.json", task, asked.test_examples, asked.test_symbols)
+    return Begun(asked, run, loaded, task, runtime, screen, examination)
+
+
+def _same(asked: Adaptation, request: AdaptRequest, run: RunDirectory) -> Adaptation:
+    before = load_config(run.recipe, Adaptation)
+    differing = differing_keys(before.model_dump(mode="json"), asked.model_dump(mode="json"))
+    if differing:
+        raise RunError(
+            f"{run.path}: was begun otherwise; it differs in {', '.join(differing[:4])}. "
+            f"Go on as it began with: smidgen adapt {run.path}; or use another --name."
+        )
+    return before
+
+
+def _measure_and_learn(begun: Begun, clock: Clock) -> None:
+    asked, run, screen = begun.asked, begun.run, begun.screen
+    base = begun.ask(BASE)
+    screen.say(f"  {_told(base)}")
+    if asked.shots:
+        screen.say(f"  {_told(begun.ask(CONTROL, asked.shots))}")
+    adapter = attach(begun.loaded.model, asked.adapter)
+    screen.say(f"{adapter.n_parameters:,} numbers will learn, by {asked.by.type}: {write_adapter(adapter.config)}.")
+    state = load_training_state(run.checkpoints)
+    log = MetricsLog(run.metrics, state.step if state else 0)
+
+    def tell(record: dict[str, Any]) -> None:
+        log.append(record)
+        if record["kind"] == "note":
+            screen.say(record["text"])
+
+    with stop_on_signals() as should_stop:
+        lesson = Lesson(
+            asked,
+            begun.loaded.model,
+            adapter,
+            begun.loaded.tokenizer,
+            begun.task,
+            _budget(asked.budget, clock, base.figures["seconds"]),
+            run,
+            begun.runtime,
+            screen,
+            tell,
+            should_stop,
+        )
+        learned = METHODS[type(asked.by)](lesson, asked.by)
+    if not learned.is_over:
+        screen.say(f"Stopped at {learned.share:.0%}. Go on with the same command, or: smidgen adapt {run.path}")
+        return
+    screen.say(f"Learned in {learned.steps:,} steps, {format_time(learned.seconds)}.")
+    adapted = begun.ask(ADAPTED)
+    finish(begun.run, asked, adapter, begun.loaded, learned, begun.examination, adapted, screen)
+
+
+def _budget(budget: Budget, clock: Clock, seconds_to_ask: float) -> Budget:
+    """Return what learning may use: of a time for the whole command, what measuring leaves of it.
+
+    Raises BudgetError if that is next to nothing.
+    """
+    if clock.total_seconds is None or not isinstance(budget, TimeBudget):
+        return budget
+    left = clock.total_seconds - clock.elapsed - 1.2 * seconds_to_ask - 5.0
+    if left < LEAST_SECONDS:
+        enough = clock.elapsed + 1.2 * seconds_to_ask + 5.0 + 3 * LEAST_SECONDS
+        raise BudgetError(
+            f"--time {format_time(clock.total_seconds)} is too short: measuring alone takes that. "
+            f"Use --time {format_time(enough)}, or ask fewer questions with --limit."
+        )
+    return TimeBudget(seconds=left)
+
+
+def _told(seen: Examined) -> str:
+    return f"{seen.who}: {seen.estimate('strict')} strict; {seen.estimate('lenient').value:.1%} lenient; " + (
+        f"{seen.estimate('formatted').value:.1%} in the asked form"
+    )

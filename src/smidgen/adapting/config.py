@@ -1,0 +1,145 @@
+"""What decides an adaptation, whole: the base, the task, the adapter and the way it learns."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from smidgen.config import Config
+from smidgen.inference import SamplingParams
+from smidgen.surgery.config import AdapterConfig, TinyLoraConfig
+from smidgen.training.advantages import AdvantageConfig
+from smidgen.training.config import Budget, TimeBudget
+from smidgen.training.evolution import CmaEsConfig, StrategyConfig
+from smidgen.training.objectives.policy import PolicyConfig
+from smidgen.training.objectives.preference import PreferenceConfig
+from smidgen.training.rollouts import RolloutConfig
+from smidgen.training.spin import SpinConfig
+
+LearningRate = Annotated[float, Field(gt=0)] | None
+
+
+class RlConfig(Config):
+    """Learn from rewards: the model's own answers, those that earned more made likelier."""
+
+    type: Literal["rl"] = "rl"
+    rollouts: RolloutConfig = RolloutConfig()
+    """What is answered in each step."""
+    advantages: AdvantageConfig = AdvantageConfig()
+    """What a reward is compared with."""
+    objective: PolicyConfig = PolicyConfig(clip_high=0.28, normalize="constant", answer_symbols=64)
+    """The loss: no KL, clip-higher, length that earns nothing."""
+    learning_rate: LearningRate = None
+    """Peak; None: where to begin with this adapter (`training.fine_tuning`)."""
+    preflight_prompts: Annotated[int, Field(ge=1)] = 32
+    """Prompts answered before anything is trained, to see whether there is something to learn from."""
+
+
+class SftConfig(Config):
+    """Learn from right answers: the task's own, or conversations of a file."""
+
+    type: Literal["sft"] = "sft"
+    data: Path | None = None
+    """Conversations to learn from, .jsonl, .csv or .parquet; None: the task's training examples."""
+    pool: Annotated[int, Field(ge=1)] = 10_000
+    """Most training examples of a task without end that are made and gone through."""
+    examples: Annotated[int, Field(ge=1)] = 32
+    """Examples of a step, over all ranks."""
+    max_symbols: Annotated[int, Field(ge=2)] = 512
+    """Longest example; longer ones are left out, counted and told."""
+    micro_symbols: Annotated[int, Field(ge=1)] = 4096
+    """Most symbols of a micro-batch, padding included."""
+    learning_rate: LearningRate = None
+    """Peak; None: where to begin with this adapter (`training.fine_tuning`)."""
+
+
+class DpoConfig(Config):
+    """Learn from preferences: pairs of a better and a worse answer."""
+
+    type: Literal["dpo"] = "dpo"
+    data: Path
+    """Records with prompt, chosen and rejected."""
+    objective: PreferenceConfig = PreferenceConfig()
+    """The loss."""
+    pairs: Annotated[int, Field(ge=1)] = 16
+    """Pairs of a step, over all ranks."""
+    max_symbols: Annotated[int, Field(ge=2)] = 512
+    """Longest prompt and answer; longer ones are left out, counted and told."""
+    micro_symbols: Annotated[int, Field(ge=1)] = 4096
+    """Most symbols of a micro-batch, padding included."""
+    learning_rate: LearningRate = None
+    """Peak; None: where to begin with this adapter (`training.fine_tuning`)."""
+
+
+class SpinMethod(Config):
+    """Learn from oneself: the data's answers preferred to the model's own, round by round."""
+
+    type: Literal["spin"] = "spin"
+    data: Path | None = None
+    """Conversations whose answers are preferred; None: the task's training examples."""
+    pool: Annotated[int, Field(ge=1)] = 4096
+    """Most training examples of a task without end that are played with."""
+    play: SpinConfig = SpinConfig()
+    """Rounds and pairs."""
+    objective: PreferenceConfig = PreferenceConfig()
+    """The loss."""
+    learning_rate: LearningRate = None
+    """Peak; None: where to begin with this adapter (`training.fine_tuning`)."""
+
+
+class SearchMethod(Config):
+    """Learn without gradients: try vectors, move towards those that earn more. For adapters of few numbers."""
+
+    type: Literal["search"] = "search"
+    strategy: StrategyConfig = CmaEsConfig()
+    """How candidates are drawn."""
+    prompts: Annotated[int, Field(ge=1)] = 16
+    """Prompts that every candidate of a generation answers."""
+    answers: Annotated[int, Field(ge=1)] = 1
+    """Answers of each candidate to each prompt."""
+    sampling: SamplingParams = SamplingParams(temperature=0.0, max_symbols=64)
+    """How answers are drawn; greedy ones are what is asked for in the end, and as reproducible."""
+    max_rows: Annotated[int, Field(ge=1)] = 64
+    """Most answers under way at once."""
+    preflight_prompts: Annotated[int, Field(ge=1)] = 32
+    """Prompts answered before anything is tried, to see whether there is something to learn from."""
+
+
+MethodConfig = Annotated[RlConfig | SftConfig | DpoConfig | SpinMethod | SearchMethod, Field(discriminator="type")]
+
+
+class Adaptation(Config):
+    """One adaptation: the same one on the same machine gives the same adapter."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "adapted"
+    """What the run is called; its directory is runs/NAME."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Decides every random draw."""
+    base: str
+    """The model to adapt: a run, a model directory, a .gguf file or a pulled name."""
+    task: str
+    """What is asked: a task's name with options, a table of questions, or a Python file."""
+    data: Path | None = None
+    """Folder of the tasks that read local files."""
+    adapter: AdapterConfig = TinyLoraConfig(parameters=13)
+    """What is trained."""
+    by: MethodConfig = RlConfig()
+    """How it learns."""
+    budget: Budget = TimeBudget()
+    """When to stop learning."""
+    test_examples: Annotated[int, Field(ge=1)] | None = None
+    """Most questions of the test set that are asked, before and after; None: all of it."""
+    test_symbols: Annotated[int, Field(ge=1)] | None = None
+    """Longest answer in the test; None: what the longest right one takes, and some."""
+    shots: Annotated[int, Field(ge=0)] = 4
+    """Worked examples that the control shows the untrained base: what form alone would gain; 0: no control."""
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """Dtype of the base and of activations; adapters train in fp32."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Adaptation":
+        if isinstance(self.by, SearchMethod) and not isinstance(self.adapter, TinyLoraConfig):
+            raise ValueError(f"by search needs an adapter that rows can bring: tinylora, not {self.adapter.type}.")
+        if isinstance(self.by, SearchMethod) and isinstance(self.adapter, TinyLoraConfig) and self.adapter.stored:
+            raise ValueError("by search builds its adapter from the base: adapter.stored is for files from elsewhere.")
+        return self

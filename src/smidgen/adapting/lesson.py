@@ -1,0 +1,131 @@
+"""What every way of learning is given and gives back: the seam between a method and the journey around it."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from smidgen.adapting.config import Adaptation
+from smidgen.checkpoint import load_training_state, save_training_state
+from smidgen.data.batch import Batch
+from smidgen.data.supervised import Talk, read_talks
+from smidgen.errors import DataError
+from smidgen.journey.screen import Screen
+from smidgen.models import Model
+from smidgen.runs import RunDirectory
+from smidgen.runtime import Runtime
+from smidgen.surgery.adapter import Adapter
+from smidgen.tasks import Task
+from smidgen.tokenizers.base import Tokenizer
+from smidgen.tokenizers.chat import Message
+from smidgen.training import Outside, fit
+from smidgen.training.config import Budget
+from smidgen.training.fine_tuning import fine_tuning_config
+from smidgen.training.objectives.build import ObjectiveConfig, build_objective
+from smidgen.training.outside import Saved
+
+SPEAK_SECONDS = 15.0
+"""Between two lines of progress."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Everything a method needs."""
+
+    asked: Adaptation
+    model: Model
+    """The base, with the adapter attached."""
+    adapter: Adapter
+    tokenizer: Tokenizer
+    task: Task
+    budget: Budget
+    """What is left of the time, or what was asked for."""
+    run: RunDirectory
+    runtime: Runtime
+    screen: Screen
+    tell: Callable[[dict[str, Any]], None]
+    """Takes records of the metrics log."""
+    should_stop: Callable[[], bool]
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was learned before: no state to go on from."""
+        return load_training_state(self.run.checkpoints) is None
+
+    def speaker(self) -> Callable[[str], None]:
+        """Return what says a line now and then, however often it is called."""
+        said = [0.0]
+
+        def speak(line: str) -> None:
+            if time.monotonic() - said[0] >= SPEAK_SECONDS:
+                said[0] = time.monotonic()
+                self.screen.say(line)
+
+        return speak
+
+
+@dataclass(frozen=True)
+class Learned:
+    """How the learning went; what was learned is in the adapter."""
+
+    ended: str
+    """budget, settled or interrupted."""
+    steps: int
+    share: float
+    """Used share of the budget."""
+    seconds: float
+    symbols: int = 0
+    """Symbols trained on; of a search, none."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to go on with."""
+        return self.ended != "interrupted"
+
+
+def fit_lesson(
+    lesson: Lesson,
+    batches_from: Callable[[int], Iterator[Sequence[Batch]]],
+    objective: ObjectiveConfig,
+    learning_rate: float | None,
+    on_record: Sequence[Callable[[dict[str, Any]], None]] = (),
+) -> Learned:
+    """Let the one training loop learn from batches."""
+    asked, run = lesson.asked, lesson.run
+    config = fine_tuning_config(asked.adapter.type, objective, lesson.budget, learning_rate)
+    built, notes = build_objective(objective, lesson.model, lesson.tokenizer, asked.seed)
+    for note in notes:
+        lesson.screen.say(note)
+
+    def load() -> Saved | None:
+        newest = load_training_state(run.checkpoints)
+        return None if newest is None else (newest.step, newest.tensors, newest.meta)
+
+    outside = Outside(
+        save_state=functools.partial(save_training_state, run.checkpoints),
+        load_state=load,
+        log=lesson.tell,
+        should_stop=lesson.should_stop,
+        on_record=on_record,
+        checkpoint_seconds=config.checkpoint_seconds,
+    )
+    progress = fit(lesson.model, built.over(batches_from), built, config, lesson.runtime, outside)
+    return Learned(progress.ended, progress.step, progress.share, progress.seconds, progress.symbols)
+
+
+def talks_of(lesson: Lesson, data: Any, pool: int) -> list[Talk]:
+    """Return conversations to learn from: those of a file, or the task's training examples, each once.
+
+    Raises DataError if there are none.
+    """
+    if data is not None:
+        return read_talks(data)
+    talks: dict[str, Talk] = {}
+    for example in lesson.task.training_examples(lesson.asked.seed):
+        if example.id in talks or len(talks) == pool:
+            break
+        talks[example.id] = (*lesson.task.prompt(example), Message("assistant", example.answer))
+    if not talks:
+        raise DataError(f"task {lesson.task.name}: has no examples to learn from.")
+    return list(talks.values())

@@ -1,0 +1,192 @@
+"""The ways to learn: from rewards, right answers, preferences, oneself, or by search; each a few lines over `fit`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from smidgen.adapting.config import DpoConfig, RlConfig, SearchMethod, SftConfig, SpinMethod
+from smidgen.adapting.lesson import Learned, Lesson, fit_lesson, talks_of
+from smidgen.checkpoint import load_training_state, save_training_state
+from smidgen.data.preferences import encode_preferences, read_preferences
+from smidgen.data.supervised import ExampleStream, StepLayout, encode_examples
+from smidgen.errors import ConfigError
+from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
+from smidgen.training.config import TokenBudget
+from smidgen.training.objectives.next_token import NextTokenConfig
+from smidgen.training.objectives.preference import reference_log_probs
+from smidgen.training.rl_preflight import describe, look_before_learning, require_signal
+from smidgen.training.rollouts import (
+    OnPolicy,
+    Seen,
+    answering,
+    derive_seed,
+    measure_gap,
+    open_engine,
+    rollout,
+    score_vectors,
+)
+from smidgen.training.search import Generation, SearchConfig, search
+from smidgen.training.spin import Spin
+
+LOOK_ANSWERS = 8
+"""Answers to each prompt that are looked at before a search, which itself may ask for one."""
+
+
+def learn_by_rewards(lesson: Lesson, config: RlConfig) -> Learned:
+    """Raise the probability of answers that earn more than others to the same prompt.
+
+    Raises TrainingError, before anything is trained, if there is nothing to learn from.
+    """
+    engine = open_engine(lesson.model, lesson.tokenizer, config.rollouts, lesson.runtime)
+    if lesson.is_new:
+        _look(lesson, engine, config.preflight_prompts, config.rollouts.answers, config.rollouts.sampling)
+    speak = lesson.speaker()
+
+    def see(seen: Seen) -> None:
+        lesson.tell(seen.as_record())
+        speak(
+            f"step {seen.step + 1:,}: mean reward {seen.mean_reward:.3f}, {seen.informative:.0%} of groups differ, "
+            f"{seen.mean_symbols:.0f} symbols an answer, {seen.cut:.0%} cut"
+        )
+
+    source = OnPolicy(
+        engine,
+        lesson.model,
+        lesson.task,
+        config.rollouts,
+        config.advantages,
+        lesson.asked.seed,
+        lesson.runtime,
+        see,
+    )
+    return fit_lesson(lesson, source, config.objective, config.learning_rate)
+
+
+def learn_by_examples(lesson: Lesson, config: SftConfig) -> Learned:
+    """Learn right answers."""
+    found = encode_examples(lesson.tokenizer, talks_of(lesson, config.data, config.pool), config.max_symbols)
+    lesson.screen.say(found.note)
+    layout = StepLayout(config.examples, config.micro_symbols, lesson.runtime.rank, lesson.runtime.world)
+    stream = ExampleStream(found.batch, found.lengths, layout, lesson.asked.seed)
+    return fit_lesson(lesson, stream.batches_from, NextTokenConfig(), config.learning_rate, [_show_loss(lesson)])
+
+
+def learn_by_preferences(lesson: Lesson, config: DpoConfig) -> Learned:
+    """Prefer the better answers of pairs to the worse ones."""
+    pairs = encode_preferences(lesson.tokenizer, read_preferences(config.data), config.max_symbols)
+    lesson.screen.say(pairs.note)
+    # Before anything is resumed the adapter does nothing: the model is its own reference.
+    with answering(lesson.model):
+        reference = reference_log_probs(lesson.model, pairs.batch, pairs.lengths, config.micro_symbols)
+    layout = StepLayout(config.pairs, config.micro_symbols, lesson.runtime.rank, lesson.runtime.world)
+    stream = pairs.compared_with(reference).stream(layout, lesson.asked.seed)
+    return fit_lesson(lesson, stream.batches_from, config.objective, config.learning_rate, [_show_loss(lesson)])
+
+
+def learn_by_oneself(lesson: Lesson, config: SpinMethod) -> Learned:
+    """Prefer the data's answers to the model's own, round by round."""
+    talks = talks_of(lesson, config.data, config.pool)
+    spin = Spin(
+        lesson.model,
+        lesson.tokenizer,
+        talks,
+        config.play,
+        lesson.asked.seed,
+        lesson.runtime,
+        lesson.run.path / "rounds",
+        lesson.screen.say,
+    )
+    return fit_lesson(lesson, spin.batches_from, config.objective, config.learning_rate, [_show_loss(lesson)])
+
+
+def learn_by_search(lesson: Lesson, config: SearchMethod) -> Learned:
+    """Move the adapter's numbers towards those that earn more, without gradients.
+
+    Raises TrainingError, before anything is tried, if there is nothing to learn from.
+    """
+    budget = lesson.budget
+    if isinstance(budget, TokenBudget):
+        raise ConfigError("a search trains on no symbols: give it a time (--time 15m) or generations (--steps 100).")
+    engine = Engine(
+        prepare_for_decoding(lesson.model, lesson.runtime.dtype), lesson.tokenizer, max_rows=config.max_rows
+    )
+    if lesson.is_new:
+        warm = config.sampling.model_copy(update={"temperature": config.sampling.temperature or 1.0})
+        _look(lesson, engine, config.preflight_prompts, LOOK_ANSWERS, warm)
+    seed, speak = lesson.asked.seed, lesson.speaker()
+
+    def evaluate(vectors: Tensor, number: int) -> Sequence[float]:
+        first = number * config.prompts
+        examples = list(islice(lesson.task.training_examples(seed), first, first + config.prompts))
+        return score_vectors(
+            engine, lesson.task, examples, vectors, config.sampling, derive_seed(seed, number), config.answers
+        )
+
+    def see(done: Generation) -> None:
+        figures = {"mean_reward": done.center_score, "candidates": done.mean_score, "best": done.best_score}
+        lesson.tell({"kind": "rollouts", "step": done.number, "seconds": done.seconds, **figures})
+        save_training_state(lesson.run.checkpoints, done.number, dict(done.state), {})
+        speak(f"generation {done.number:,}: the mean earns {done.center_score:.3f}, candidates {done.mean_score:.3f}")
+
+    newest = load_training_state(lesson.run.checkpoints)
+    with answering(engine.model):
+        found = search(
+            evaluate,
+            lesson.adapter.n_parameters,
+            SearchConfig(strategy=config.strategy, budget=budget, seed=seed),
+            None if newest is None else newest.tensors,
+            see,
+            lesson.should_stop,
+        )
+    vector = lesson.adapter.weights["v"]
+    lesson.adapter.load_state({"v": found.vector.view(vector.shape).to(vector)})
+    share = 1.0 if found.ended != "interrupted" else found.seconds / getattr(budget, "seconds", found.seconds)
+    return Learned(found.ended, found.generations, share, found.seconds)
+
+
+METHODS: Mapping[type, Callable[[Lesson, Any], Learned]] = {
+    RlConfig: learn_by_rewards,
+    SftConfig: learn_by_examples,
+    DpoConfig: learn_by_preferences,
+    SpinMethod: learn_by_oneself,
+    SearchMethod: learn_by_search,
+}
+"""How each method's config is carried out."""
+
+
+@torch.no_grad()
+def _look(lesson: Lesson, engine: Engine, prompts: int, answers: int, sampling: SamplingParams) -> None:
+    """Answer some prompts before anything is trained, and say what there is to learn from."""
+    seed = derive_seed(lesson.asked.seed, -1)
+    examples = list(islice(lesson.task.training_examples(seed), prompts))
+    with answering(engine.model):
+        groups = rollout(engine, lesson.task, examples, answers, sampling, seed)
+    seen = look_before_learning(groups)
+    lesson.screen.say("Before learning:")
+    for line in describe(seen):
+        lesson.screen.say(f"  {line}")
+    gap = measure_gap(lesson.model, groups[:4])
+    lesson.tell(
+        {
+            "kind": "preflight",
+            "step": 0,
+            "pass_rate": seen.pass_rate,
+            "informative": seen.informative,
+            "mean_reward": seen.mean_reward,
+            "gap": gap.largest,
+        }
+    )
+    lesson.screen.say(f"  rollouts and training differ by {gap.largest:.2g} nats at most, {gap.mean:.1g} on average")
+    require_signal(seen)
+
+
+def _show_loss(lesson: Lesson) -> Callable[[dict[str, Any]], None]:
+    speak = lesson.speaker()
+
+    def show(record: dict[str, Any]) -> None:
+        speak(f"step {record['step']:,}: loss {record['loss']:.3f}, {record['share']:.0%} of the budget")
+
+    return show
