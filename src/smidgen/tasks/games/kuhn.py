@@ -78,7 +78,7 @@ def kuhn(config: KuhnConfig) -> Rules[Hand]:
         _describe,
         lambda hand: hand.legal,
         lambda hand: equilibrium(hand.card, hand.history, config.alpha),
-        put_in_bets,
+        repair=put_in_bets,
     )
 
 

@@ -30,7 +30,7 @@ class NimConfig(Config):
     @field_validator("piles", mode="before")
     @classmethod
     def _split(cls, piles: Any) -> Any:
-        parts = piles.split("-") if isinstance(piles, str) else []
+        parts = str(piles).split("-") if isinstance(piles, str | int) else []
         return tuple(map(int, parts)) if parts and all(map(str.isdecimal, parts)) else piles
 
 

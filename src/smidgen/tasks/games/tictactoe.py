@@ -1,6 +1,6 @@
 """Tic-tac-toe: the board as nine marks, where a free square shows its own number; optimal play by searching it all.
 
-tic-tac-toe as X        move: 4
+tic-tac-toe X           move: 4
 O 1 2
 3 4 5
 6 7 X
@@ -66,7 +66,7 @@ def _position(state: State, role: int) -> Board:
 
 def _describe(board: Board) -> str:
     rows = [" ".join(board.squares[start : start + 3]) for start in (0, 3, 6)]
-    return "\n".join([f"tic-tac-toe as {board.mark}", *rows])
+    return "\n".join([f"tic-tac-toe {board.mark}", *rows])
 
 
 def _legal(board: Board) -> tuple[str, ...]:
