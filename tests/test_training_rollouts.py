@@ -226,8 +226,8 @@ def test_dynamic_sampling_keeps_groups_that_teach():
     assert {"kind", "mean_reward", "cut", "sample"} <= seen[1].as_record().keys()
 
 
-def train_config(steps, rate):
-    optimizer = AdamWConfig(learning_rate=rate, weight_decay=0.0)
+def train_config(steps):
+    optimizer = AdamWConfig(learning_rate=0.05, weight_decay=0.0)
     schedule = ScheduleConfig(warmup=0.0)
     return TrainConfig(
         budget=StepBudget(steps=steps), seq_len=64, batch_tokens=64, compile="off", precision="fp32",
@@ -235,12 +235,12 @@ def train_config(steps, rate):
     )  # fmt: skip
 
 
-def learn(adapter, steps, outside=None, kernels="prepared", rate=0.05):
+def learn(adapter, steps, outside=None, kernels="prepared"):
     model, trained = make(adapter)
     config = RolloutConfig(prompts=4, answers=8, sampling=WARM, kernels=kernels)
     engine, seen = open_engine(model, TOKENIZER, config, CPU), []
     batches = OnPolicy(engine, model, Letters(), config, AdvantageConfig(), 3, CPU, seen.append)
-    fit(model, batches, Policy(PolicyConfig()), train_config(steps, rate), CPU, outside)
+    fit(model, batches, Policy(PolicyConfig()), train_config(steps), CPU, outside)
     return [weight.detach().clone() for weight in trained.weights.values()], seen
 
 
@@ -256,9 +256,9 @@ def test_a_step_shows_in_the_versions_of_weights(config):
     assert all(weight._version > old for weight, old in zip(model.parameters(), before, strict=True))
 
 
-@pytest.mark.parametrize(("adapter", "rate"), [("lora:r=2", 0.05), ("tinylora:28", 0.5), ("full", 0.05)])
-def test_rewards_rise(adapter, rate):
-    _, seen = learn(adapter, 12, rate=rate)
+@pytest.mark.parametrize("adapter", ["lora:r=2", "full"])
+def test_rewards_rise(adapter):
+    _, seen = learn(adapter, 12)
     assert [s.step for s in seen] == list(range(12))
     assert sum(s.mean_reward for s in seen[-3:]) > 1.2 * sum(s.mean_reward for s in seen[:3])
 

@@ -9,7 +9,7 @@ goes on bit for bit. What an answer earns is the task's affair, what follows fro
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -339,7 +339,7 @@ def _encode(engine: Engine, tokenizer: Tokenizer, task: Task, example: Example) 
     return ids
 
 
-def _run(engine: Engine, answers: Iterator[Answering] | Sequence[Answering]) -> None:
+def _run(engine: Engine, answers: Iterable[Answering]) -> None:
     waiting = {answer for answer in answers if answer.done is None}
     while waiting:
         engine.step()
