@@ -35,7 +35,7 @@ def _digest(weight: Tensor) -> str:
     """Digest values as fp32: the upper halves, which are bf16, and the lower ones where any says something."""
     weight = weight.detach().cpu().contiguous().flatten()
     if weight.dtype == torch.bfloat16:
-        return hashlib.sha256(weight.view(torch.int16).numpy().astype("<i2", copy=False)).hexdigest()
+        return hashlib.sha256(weight.view(torch.int16).numpy().astype("<i2", copy=False).data).hexdigest()
     halves = weight.float().numpy().astype("<f4", copy=False).view("<u2")
     lower, upper = halves[0::2], halves[1::2]
     digest = hashlib.sha256(upper.tobytes())
