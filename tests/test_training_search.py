@@ -5,8 +5,12 @@ import math
 import pytest
 import torch
 
+from model_zoo import MODELS, VOCAB, randomized
 from smidgen.config import validate_config
 from smidgen.errors import CheckpointError, ConfigError, TrainingError
+from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
+from smidgen.surgery.adapter import attach
+from smidgen.surgery.config import read_adapter
 from smidgen.training.config import StepBudget, TimeBudget
 from smidgen.training.evolution import CmaEsConfig, OpenAiEsConfig, centered_ranks
 from smidgen.training.search import EvaluationBudget, SearchConfig, search
@@ -158,3 +162,32 @@ def test_a_config_names_its_strategy():
     assert config.strategy == OpenAiEsConfig(sigma=0.2)
     with pytest.raises(ConfigError, match="population"):
         validate_config({"strategy": {"type": "openai_es", "population": 3}}, SearchConfig, "x")
+
+
+def test_vectors_tried_side_by_side_teach_a_model_what_is_asked_of_it():
+    """Each row of the engine tries its own TinyLoRA vector; what is wanted are symbols of the first half."""
+    model = randomized(MODELS["gqa"])
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(4)  # surer of itself, so that small changes are seen
+    adapter = attach(model, read_adapter("tinylora:13"))
+    engine = Engine(prepare_for_decoding(model), max_rows=68, max_len=24)
+
+    def earned(vectors, number):
+        sampling = [SamplingParams(temperature=1.0, max_symbols=16, seed=4 * number + k) for k in range(4)]
+        prompts = [[(number + 9 * k) % VOCAB, 5, 7] for k in range(4)]
+        answers = [
+            [engine.add(prompt, params, vector) for prompt, params in zip(prompts, sampling, strict=True)]
+            for vector in vectors
+        ]
+        while engine.running or engine.waiting:
+            engine.step()
+        return [sum(symbol < VOCAB // 2 for one in pair for symbol in one.symbols) / 64 for pair in answers]
+
+    config = SearchConfig(strategy=CmaEsConfig(sigma=0.5), budget=StepBudget(steps=30))
+    found = search(earned, adapter.n_parameters, config)
+    fresh = range(1000, 1010)
+    before, after = (
+        sum(earned(vector[None], number)[0] for number in fresh) / 10
+        for vector in (torch.zeros_like(found.vector), found.vector)
+    )
+    assert after > before + 0.1
