@@ -1,0 +1,223 @@
+"""A model that learns by playing: matches, many at once, against itself and others, as batches for the one `fit`.
+
+Both roles are one model, told by the prompt which it is. Each turn is a row: what was seen, what was answered; what the
+match earned its role is compared with what that role has earned against such an opponent so far, because who begins may
+win more often without playing better. Source: SPIRAL (Liu et al. 2025, arXiv 2506.24119).
+
+What is played in a step follows from seed, step, weights and what earlier steps left (`past.PlayMemory`). With a
+directory that is on disk, and a run that was killed goes on bit for bit.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, field_validator
+
+from smidgen.config import Config
+from smidgen.data.batch import Batch
+from smidgen.evaluation.games import MOVE_SYMBOLS, Policy
+from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
+from smidgen.models import Model
+from smidgen.runtime import Runtime
+from smidgen.tasks.games import PLAYERS, Game, Match, Player, game_maker, load_player, make_seed, play_matches
+from smidgen.tokenizers.base import Tokenizer
+from smidgen.training.advantages import role_advantages
+from smidgen.training.past import PastSelf, PlayMemory, trained_weights
+from smidgen.training.rollouts import Answered, answering, follow, policy_batches
+
+OPPONENTS = ("self", "past", *PLAYERS)
+"""Whom a model can learn against."""
+
+
+class SelfPlayConfig(Config):
+    """What is played in each step, against whom."""
+
+    game: str = "tictactoe"
+    """The game, with its options: `kuhn:hands=5`."""
+    matches: Annotated[int, Field(ge=1)] = 128
+    """Matches of a step, on each rank."""
+    opponents: dict[str, Annotated[float, Field(gt=0)]] = Field(default={"self": 1.0}, min_length=1)
+    """Whom it plays, and which share of the matches: self, past, random, optimal, mixed; several make a mixture."""
+    sampling: SamplingParams = MOVE_SYMBOLS
+    """How moves are drawn; seeds are given to each. Log-probabilities are the model's own, at temperature 1."""
+    baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """How much of what a role has earned on average a match leaves of it; 0.95 in SPIRAL."""
+    past_every: Annotated[int, Field(ge=1)] = 10
+    """Steps after which the weights are kept as a past self; the first ones are."""
+    past_kept: Annotated[int, Field(ge=1)] = 10
+    """Past selves that are played against: the newest; of each step all meet the same one, drawn."""
+    max_rows: Annotated[int, Field(ge=1)] = 128
+    """Most moves under way at once."""
+    micro_symbols: Annotated[int, Field(ge=1)] = 8192
+    """Most symbols of a micro-batch, padding included."""
+    kernels: Literal["prepared", "training"] = "prepared"
+    """What moves: a copy of the model laid out for decoding, or the very model that trains, slower."""
+
+    @field_validator("opponents")
+    @classmethod
+    def _check(cls, opponents: dict[str, float]) -> dict[str, float]:
+        unknown = [name for name in opponents if name not in OPPONENTS]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is no opponent. Known: {', '.join(OPPONENTS)}.")
+        return opponents
+
+
+@dataclass(frozen=True)
+class Played:
+    """What the matches of one step showed."""
+
+    step: int
+    scores: Mapping[str, float]
+    """Mean reward of each role against each opponent, by `game/role/opponent`."""
+    illegal: float
+    """Share of the model's matches that it lost by a move the rules do not allow, a role at a time."""
+    turns: int
+    """Turns of the model, each a row of the step's batches."""
+    seconds: float
+    sample: tuple[str, ...]
+    """The moves of the first match."""
+
+    def as_record(self) -> dict[str, Any]:
+        """Return plain values for the metrics log."""
+        told = {"step": self.step, "illegal": self.illegal, "turns": self.turns, "seconds": round(self.seconds, 3)}
+        return {"kind": "selfplay", **told, "scores": dict(self.scores), "sample": list(self.sample)}
+
+
+class SelfPlay:
+    """The batches of self-play: a step's matches are played when the step asks for them."""
+
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: Tokenizer,
+        config: SelfPlayConfig,
+        seed: int,
+        runtime: Runtime,
+        directory: Path | None = None,
+        on_played: Callable[[Played], object] = lambda played: None,
+    ) -> None:
+        """Take what is trained, and where baselines and past selves are kept; without a directory, in memory.
+
+        Raises ConfigError if the game, or optimal play of it where that is asked for, is not known.
+        """
+        self.model = model
+        self.config = config
+        self.seed = seed
+        self.rank = runtime.rank
+        self.on_played = on_played
+        own = model if config.kernels == "training" else prepare_for_decoding(model, runtime.dtype)
+        self.policy = Policy(Engine(own, tokenizer, max_rows=config.max_rows), config.sampling)
+        alone = directory is None or runtime.world == 1
+        self.memory = PlayMemory(directory if alone else directory / f"rank-{runtime.rank}", config.past_kept)
+        make = game_maker(config.game)
+        self._games = [make() for _ in range(config.matches)]
+        self._scripted = {name: load_player(name) for name in config.opponents if name in PLAYERS}
+        for name in self._scripted:
+            _check_plays(self._scripted[name], self._games[0])
+
+    def batches_from(self, step: int) -> Iterator[list[Batch]]:
+        """Yield the micro-batches of a step, then of every step after it, for this rank.
+
+        Raises RunError for a step whose earlier steps left nothing to go on from.
+        """
+        self.memory.resume(step)
+        for number in count(step):
+            yield self.play(number)
+
+    def play(self, step: int) -> list[Batch]:
+        """Play the matches of a step and return the model's turns as micro-batches."""
+        began, config = time.perf_counter(), self.config
+        if "past" in config.opponents and step % config.past_every == 0:
+            self.memory.keep(step, trained_weights(self.model))
+        follow(self.policy.engine, self.model)
+        matches = self._pair(step)
+        with answering(self.policy.engine.model):
+            play_matches(matches)
+        seats = [_Seat(match, role) for match in matches for role in (0, 1) if match.players[role] is self.policy]
+        rewards = torch.tensor([seat.reward for seat in seats])
+        names = [seat.name for seat in seats]
+        advantages, baselines = role_advantages(rewards, names, self.memory.baselines, config.baseline_decay)
+        answers: list[Answered] = []
+        rated: list[float] = []
+        for seat, advantage in zip(seats, advantages.tolist(), strict=True):
+            answers += seat.answers
+            rated += [advantage] * len(seat.answers)
+        batches = policy_batches([answers], torch.tensor([rated]), config.micro_symbols)
+        played = _see(step, seats, matches[0], time.perf_counter() - began)
+        self.memory.finish(step, baselines, played.as_record())
+        self.on_played(played)
+        return batches
+
+    def _pair(self, step: int) -> list[Match]:
+        """Return a step's matches: so many against each opponent, the roles exchanged from match to match."""
+        opponents = [name for name, n in _shares(self.config) for _ in range(n)]
+        players: dict[str, Player] = {"self": self.policy, **self._scripted}
+        if self.memory.selves:
+            past = Random(make_seed(self.seed, "past", step, self.rank)).choice(self.memory.selves)
+            players["past"] = PastSelf(self.policy, self.model, past)
+        matches = []
+        for number, (game, name) in enumerate(zip(self._games, opponents, strict=True)):
+            sides = (self.policy, players[name])
+            first, second = sides if (number + step) % 2 == 0 else sides[::-1]
+            matches.append(Match(game, (first, second), make_seed(self.seed, step, self.rank, number)))
+        return matches
+
+
+@dataclass(frozen=True)
+class _Seat:
+    """The model in one role of one match."""
+
+    match: Match
+    role: int
+
+    @property
+    def reward(self) -> float:
+        return self.match.outcome.rewards[self.role]
+
+    @property
+    def name(self) -> str:
+        """The role by which it is compared: who is opposite counts too, a draw is much against one who errs never."""
+        other = self.match.players[1 - self.role]
+        opponent = "self" if other is self.match.players[self.role] else other.name
+        return f"{self.match.game.name}/{self.match.game.roles[self.role]}/{opponent}"
+
+    @property
+    def answers(self) -> list[Answered]:
+        return [turn.move.record for turn in self.match.turns if turn.role == self.role]
+
+
+def _check_plays(player: Player, game: Game) -> None:
+    """Let a player move once. Raises ConfigError if it cannot play this game."""
+    game.reset(0)
+    player.moves([game], [0])
+
+
+def _shares(config: SelfPlayConfig) -> list[tuple[str, int]]:
+    """Return how many matches each opponent gets: its share, rounded so that all are played."""
+    total = sum(config.opponents.values())
+    shares = {name: config.matches * weight / total for name, weight in config.opponents.items()}
+    counts = {name: int(share) for name, share in shares.items()}
+    left = config.matches - sum(counts.values())
+    for name in sorted(shares, key=lambda name: counts[name] - shares[name])[:left]:
+        counts[name] += 1
+    return list(counts.items())
+
+
+def _see(step: int, seats: Sequence[_Seat], first: Match, seconds: float) -> Played:
+    earned: dict[str, list[float]] = {}
+    for seat in seats:
+        earned.setdefault(seat.name, []).append(seat.reward)
+    return Played(
+        step=step,
+        scores={name: sum(rewards) / len(rewards) for name, rewards in sorted(earned.items())},
+        illegal=sum(seat.match.outcome.illegal == seat.role for seat in seats) / len(seats),
+        turns=sum(len(seat.answers) for seat in seats),
+        seconds=seconds,
+        sample=tuple(turn.move.text for turn in first.turns),
+    )
