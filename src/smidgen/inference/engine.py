@@ -15,11 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from smidgen.errors import ConfigError, DataError
-from smidgen.inference.memory import WORTH_REUSING, RowMemory, common_prefix
+from smidgen.inference.memory import RowMemory, common_prefix
 from smidgen.inference.prepare import refresh
 from smidgen.inference.sampling import SamplingParams, choose
 from smidgen.inference.scoring import score_sequences
-from smidgen.inference.sequence import AnswerText, Sequence
+from smidgen.inference.sequence import WORTH_REUSING, AnswerText, Sequence
 from smidgen.inference.vectors import RowVectors
 from smidgen.models import LanguageModel
 from smidgen.models.exits import decode_early
@@ -272,7 +272,7 @@ class Engine:
         wave: list[Sequence] = []
         while self.waiting and first + len(wave) < self.max_rows:
             following = self.waiting[0]
-            beginning, alike = following.prompt[:-1], (s for s in wave if s.variant == following.variant)
+            beginning, alike = following.prompt[:-1], (s for s in wave if s.may_begin(following))
             shared = max((common_prefix(beginning, other.prompt) for other in alike), default=0)
             if shared >= max(WORTH_REUSING, self._memory.find(following)[1] + 1):
                 break

@@ -7,15 +7,12 @@ turn of a chat, samples of one prompt, prompts with the same examples in front a
 
 from collections.abc import Sequence as Several
 
-from smidgen.inference.sequence import Sequence
+from smidgen.inference.sequence import WORTH_REUSING, Sequence
 from smidgen.models import LanguageModel
 from smidgen.models.state import DecodeState
 
 FIRST_LENGTH = 256
 """Symbols a row can hold at first; doubled when a sequence needs more."""
-
-WORTH_REUSING = 16
-"""Shortest common prefix used again: below it, prompts that start level are faster prefilled together."""
 
 
 class RowMemory:
@@ -72,8 +69,8 @@ class RowMemory:
         a row with another adapter remembers.
         """
         best, most, beginning = 0, 0, sequence.prompt[:-1]
-        for row, owner in enumerate(self.owners):
-            if owner is not None and owner.variant == sequence.variant:
+        for row, owner in enumerate(self.owners if len(beginning) >= WORTH_REUSING else ()):
+            if owner is not None and owner.may_begin(sequence):
                 # What left the model early remembers less than a prompt has to know.
                 exact = owner.ids if owner.params.exit_confidence is None else owner.prompt
                 length = min(common_prefix(beginning, exact), self.state.lengths[row])

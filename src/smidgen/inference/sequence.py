@@ -63,6 +63,10 @@ class AnswerText:
         self._held = self._held[length:]
 
 
+WORTH_REUSING = 16
+"""Shortest common prefix used again: below it, prompts that start level are faster prefilled together."""
+
+
 @dataclass(eq=False)
 class Sequence:
     """A prompt and its answer so far; the engine writes it, everybody reads it."""
@@ -92,6 +96,7 @@ class Sequence:
     def __post_init__(self) -> None:
         self.variant = b"" if self.vector is None else self.vector.numpy().tobytes()
         """Which weights run it: only rows of one variant may share what they remember."""
+        self._opening = self.prompt[:WORTH_REUSING]
         self._random = random.Random(self.params.seed)
         self._n_fed = 0
         self._n_read = 0
@@ -105,6 +110,11 @@ class Sequence:
     def text(self) -> str:
         """The answer as text: whole characters, no special symbols, up to a stop text."""
         return self._read_symbols().text
+
+    def may_begin(self, other: "Sequence") -> bool:
+        """Whether what this row remembers may be worth reusing for another; said at a glance, for every two rows."""
+        opens_alike = self._opening == other._opening or len(self._opening) < WORTH_REUSING
+        return opens_alike and self.variant == other.variant
 
     def read(self) -> str:
         """Return the text that has come since the last call; the pieces together are `text`."""
