@@ -1,6 +1,8 @@
 """Adapters in files: ours restores bit for bit and is tiny; PEFT's are read and written with equal logits."""
 
 import json
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -41,6 +43,8 @@ THEIRS = {
     "one layer": peft.LoraConfig(r=2, target_modules=["v_proj"], layers_to_transform=[1]),
     "ia3": peft.IA3Config(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]),
     "ia3, both sides": peft.IA3Config(target_modules=["up_proj", "down_proj"], feedforward_modules=["down_proj"]),
+    "ia3, every map": peft.IA3Config(target_modules=PLACES, feedforward_modules=["down_proj"]),
+    "ia3, every output": peft.IA3Config(target_modules=PLACES, feedforward_modules=[]),
     "beft": peft.BeftConfig(target_modules=["v_proj", "o_proj"]),
     "tinylora": peft.TinyLoraConfig(u=3, target_modules="all-linear"),
     "tinylora, tied": peft.TinyLoraConfig(u=2, weight_tying=0.7, target_modules=PLACES),
@@ -153,6 +157,27 @@ def test_a_string_is_an_adapter_too():
     adapter = shake(attach(randomized(BASE), TinyLoraConfig(groups=13)))
     there = load_adapter(to_text(adapter, torch.float32), randomized(BASE))
     assert torch.equal(there.weights["v"], adapter.weights["v"])
+
+
+IN_ANOTHER_PROCESS = """
+import sys, torch
+from smidgen.checkpoint import load_adapter, load_model
+loaded = load_model(sys.argv[1])
+adapter = load_adapter(sys.argv[2], loaded.model)
+ids = torch.arange(20)[None]
+print(float(loaded.model.eval()(ids).double().square().sum()))
+"""
+
+
+@torch.no_grad()
+def test_a_string_says_the_same_in_another_process(tmp_path):
+    save_model(tmp_path / "m", randomized(WITH_BYTES), ByteTokenizer(), torch.float32)
+    adapter = shake(attach(load_model(tmp_path / "m").model.eval(), TinyLoraConfig(groups=13)))
+    text = to_text(adapter)
+    command = [sys.executable, "-c", IN_ANOTHER_PROCESS, str(tmp_path / "m"), text]
+    said = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    here = load_adapter(text, load_model(tmp_path / "m").model.eval()).model(torch.arange(20)[None])
+    assert said == pytest.approx(float(here.double().square().sum()), rel=1e-6)
 
 
 @torch.no_grad()

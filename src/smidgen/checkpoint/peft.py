@@ -257,7 +257,8 @@ def _read_ia3(
         # What goes into down_proj is a product with what up_proj puts out: scaling one scales the other.
         target = place.replace("down_proj", "up_proj") if on_input else place
         scales[target] = scale.flatten() * scales[target] if target in scales else scale.flatten()
-    return Ia3Config(maps=_chosen(scales, maps)), {f"{place}.scale": scale for place, scale in scales.items()}
+    chosen = _chosen(scales, maps) or tuple(dict.fromkeys(one.kind for one in maps))
+    return Ia3Config(maps=chosen), {f"{place}.scale": scale for place, scale in scales.items()}
 
 
 def _write_bias(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:

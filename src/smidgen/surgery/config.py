@@ -37,9 +37,9 @@ class Ia3Config(Config):
     """One trained number per output of each map, multiplied. Source: Liu et al. 2022, arXiv 2205.05638."""
 
     type: Literal["ia3"] = "ia3"
-    maps: Maps | None = ("k_proj", "v_proj", "up_proj")
-    """Maps adapted; None: all. The paper scales keys, values and what goes into down_proj: scaling what up_proj puts
-    out is the same in a gated feed-forward."""
+    maps: Maps = ("k_proj", "v_proj", "up_proj")
+    """Maps adapted. The paper scales keys, values and what goes into down_proj: scaling what up_proj puts out is the
+    same in a gated feed-forward."""
 
 
 class LoraConfig(Config):
@@ -135,7 +135,7 @@ class _Named(Config):
 
 
 def read_adapter(text: str) -> AdapterConfig:
-    """Read an adapter from `name`, `name:number` or `name:key=value,...`; lists are joined by "+".
+    """Read an adapter from `name`, `name:number` or `name:key=value,...`; a number may come first, "+" joins lists.
 
     Raises ConfigError naming what there is.
     """
@@ -147,9 +147,9 @@ def read_adapter(text: str) -> AdapterConfig:
     if kind not in ADAPTERS:
         known = ", ".join([*ADAPTERS, "rslora"])
         raise ConfigError(f"{text!r}: there is no adapter {name!r}. There are: {known}.")
-    for part in rest.split(",") if rest else ():
+    for index, part in enumerate(rest.split(",") if rest else ()):
         key, equals, value = part.partition("=")
-        if not equals and kind in _NUMBER_MEANS and "," not in rest:
+        if not equals and kind in _NUMBER_MEANS and index == 0:
             key, value = _NUMBER_MEANS[kind], key
         elif not equals:
             raise ConfigError(f"{text!r}: {part!r} is no setting. Write {kind}:key=value,key=value.")
