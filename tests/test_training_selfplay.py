@@ -9,13 +9,15 @@ import torch
 from smidgen.data.supervised import ExampleStream, StepLayout, encode_examples
 from smidgen.errors import ConfigError, DataError, RunError
 from smidgen.evaluation.games import Policy, win_rates
-from smidgen.inference import Engine, SamplingParams
+from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
 from smidgen.inference.scoring import score_sequences
 from smidgen.models import LlamaConfig, build_model
 from smidgen.models.attention import AttentionConfig
 from smidgen.models.layers import SwiGLUConfig
 from smidgen.models.stack import StackConfig
 from smidgen.runtime import Runtime
+from smidgen.surgery.adapter import attach
+from smidgen.surgery.config import read_adapter
 from smidgen.tasks.games import load_game, load_player, transcripts
 from smidgen.tokenizers.bytes import ByteTokenizer
 from smidgen.tokenizers.chat import Message
@@ -148,6 +150,26 @@ def test_a_past_self_moves_as_it_did_and_leaves_the_weights_as_they_are(taught):
     assert [move.record.log_probs for move in again] == [move.record.log_probs for move in moved]
     assert all(torch.equal(now[name], weight) for name, weight in trained_weights(model).items())
     assert [m.record.log_probs for m in policy.moves(games, range(8))] == [m.record.log_probs for m in moves_now]
+
+
+@pytest.mark.parametrize("name", ["lora:r=2", "tinylora:3"])
+def test_an_adapter_plays_and_its_past_selves_are_as_small_as_it_is(taught, tmp_path: Path, name: str):
+    model = copy.deepcopy(taught)
+    adapter = attach(model, read_adapter(name))
+    base = {key: weight.detach().clone() for key, weight in model.named_parameters() if not weight.requires_grad}
+    config = NIM.model_copy(update={"opponents": {"self": 1.0, "past": 1.0}, "matches": 8})
+    selfplay = play(model, config, tmp_path)
+    fit(model, selfplay.batches_from, PolicyObjective(PolicyConfig()), config_for(4, 1e-1), CPU)
+    past = selfplay.memory.selves[-1]
+    assert sum(weight.numel() for weight in past.values()) == adapter.n_parameters
+    assert any(not torch.equal(weight, model.get_parameter(key)) for key, weight in past.items())
+    assert all(torch.equal(weight, model.get_parameter(key)) for key, weight in base.items())
+    # What moved is what trains: an engine prepared anew says the same of the same symbols.
+    games = [load_game("tictactoe") for _ in range(4)]
+    follow(selfplay.policy.engine, model)
+    fresh = Policy(Engine(prepare_for_decoding(model), TOKENIZER, max_rows=8), SHORT)
+    for one, two in zip(selfplay.policy.moves(games, range(4)), fresh.moves(games, range(4)), strict=True):
+        assert one.record.log_probs == pytest.approx(two.record.log_probs, abs=1e-4)
 
 
 def test_a_run_that_goes_on_is_the_run_that_was_not_interrupted(taught, tmp_path: Path):

@@ -24,6 +24,8 @@ from smidgen.training.rollouts import follow
 
 Weights = Mapping[str, Tensor]
 """Trained weights by name."""
+JOURNAL = "selfplay.jsonl"
+"""A record of every step: what was played, and what it left."""
 
 
 def trained_weights(model: nn.Module) -> dict[str, Tensor]:
@@ -78,6 +80,7 @@ class PlayMemory:
         """What each role has earned so far, on a moving average."""
         self._selves: dict[int, dict[str, Tensor]] = {}
         self._next = 0
+        self._journal: MetricsLog | None = None
 
     @property
     def selves(self) -> list[dict[str, Tensor]]:
@@ -85,14 +88,17 @@ class PlayMemory:
         return [self._selves[step] for step in sorted(self._selves)]
 
     def resume(self, step: int) -> None:
-        """Be as before a step, whatever came after it. Raises RunError if the step before left nothing."""
+        """Be as before a step, whatever came after it, and write on from there; called before anything is played.
+
+        Raises RunError if the step before left nothing.
+        """
         if step == 0:
             self.baselines, self._selves, self._next = {}, {}, 0
         elif step != self._next:
             self._read(step)
         if self.directory is not None:
             self.directory.mkdir(parents=True, exist_ok=True)
-            MetricsLog(self._log, step - 1)
+            self._journal = MetricsLog(self.directory / JOURNAL, step - 1)
             for number, path in self._files():
                 if number >= step:
                     path.unlink()
@@ -112,23 +118,19 @@ class PlayMemory:
     def finish(self, step: int, baselines: dict[str, float], record: Mapping[str, Any]) -> None:
         """Take what a step has left."""
         self.baselines, self._next = baselines, step + 1
-        if self.directory is not None:
+        if self._journal is not None:
             selves = sorted(self._selves)
-            MetricsLog(self._log, step - 1).append({"step": step, "baselines": baselines, "selves": selves, **record})
-
-    @property
-    def _log(self) -> Path:
-        return (self.directory or Path()) / "selfplay.jsonl"
+            self._journal.append({"step": step, "baselines": baselines, "selves": selves, **record})
 
     def _files(self) -> list[tuple[int, Path]]:
         paths = sorted(self.directory.glob("self-*.safetensors")) if self.directory else []
         return [(int(path.stem.removeprefix("self-")), path) for path in paths]
 
     def _read(self, step: int) -> None:
-        records = read_records(self._log) if self.directory else []
+        records = read_records(self.directory / JOURNAL) if self.directory else []
         last = next((record for record in records if record["step"] == step - 1), None)
         if last is None:
-            where = f"{self._log}: has no record" if self.directory else "without a directory there is no record"
+            where = f"{self.directory / JOURNAL}: has no record" if self.directory else "in memory there is no record"
             raise RunError(f"{where} of step {step - 1}, so self-play cannot go on at step {step}. Begin anew.")
         paths = dict(self._files())
         gone = [number for number in last["selves"] if number not in paths]

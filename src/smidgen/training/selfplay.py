@@ -113,8 +113,9 @@ class SelfPlay:
         self.on_played = on_played
         own = model if config.kernels == "training" else prepare_for_decoding(model, runtime.dtype)
         self.policy = Policy(Engine(own, tokenizer, max_rows=config.max_rows), config.sampling)
-        alone = directory is None or runtime.world == 1
-        self.memory = PlayMemory(directory if alone else directory / f"rank-{runtime.rank}", config.past_kept)
+        if directory is not None and runtime.world > 1:
+            directory = directory / f"rank-{runtime.rank}"
+        self.memory = PlayMemory(directory, config.past_kept)
         make = game_maker(config.game)
         self._games = [make() for _ in range(config.matches)]
         self._scripted = {name: load_player(name) for name in config.opponents if name in PLAYERS}

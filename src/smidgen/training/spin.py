@@ -127,13 +127,13 @@ class Spin:
         """
         config, runtime = self.config, self.runtime
         layout = StepLayout(config.pairs, config.micro_symbols, runtime.rank, runtime.world)
-        pairs, playing = None, -1
-        for number in count(step):
-            current, place = divmod(number, config.round_steps)
-            if pairs is None or current != playing:
-                pairs, playing = self._open_round(current, begins=place == 0), current
-                stream = pairs.stream(layout, make_seed(self.seed, "order", current))
-            yield stream.step(place)
+        first, place = divmod(step, config.round_steps)
+        for current in count(first):
+            pairs = self._open_round(current, begins=place == 0)
+            stream = pairs.stream(layout, make_seed(self.seed, "order", current))
+            for at in range(place, config.round_steps):
+                yield stream.step(at)
+            place = 0
 
     def _open_round(self, number: int, begins: bool) -> PairSet:
         """Return a round's pairs: those kept, or, at its beginning, new ones of the weights as they are."""

@@ -24,9 +24,12 @@ class Move:
 
 
 class Player(Protocol):
-    """Somebody who plays; `name` tells who in results."""
+    """Somebody who plays."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Return what it is called in results."""
+        ...
 
     def moves(self, games: Sequence[Game], seeds: Sequence[int]) -> list[Move]:
         """Return a move for each of some games in which it is this player's turn, with one seed for each."""

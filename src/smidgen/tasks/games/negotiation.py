@@ -63,7 +63,9 @@ def negotiation(config: NegotiationConfig) -> Rules[Trader]:
 
 def _position(state: State, role: int) -> Trader:
     lying = state["current_offer"]
-    to_me = lying is not None and lying["from_player"] != role
+    offer = None
+    if lying is not None and lying["from_player"] != role:
+        offer = Offer(lying["offered_resources"], lying["requested_resources"])
     return Trader(
         ROLES[role],
         state["turn"] + 1,
@@ -71,7 +73,7 @@ def _position(state: State, role: int) -> Trader:
         state["inventory_value"][role]["change"],
         state["player_resources"][role],
         state["player_values"][role],
-        Offer(lying["offered_resources"], lying["requested_resources"]) if to_me else None,
+        offer,
     )
 
 
