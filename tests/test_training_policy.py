@@ -63,6 +63,16 @@ def test_chunked_log_probs_equal_the_naive_ones_with_gradients(softcap, frozen, 
         torch.testing.assert_close(target_log_probs(features, head, targets, softcap)[0], results[0][0])
 
 
+def test_of_no_symbols_there_are_no_log_probs_and_gradients_are_zero():
+    features, head, _, _ = inputs()
+    for frozen in (False, True):
+        given, own = features[:0].requires_grad_(), head.clone().requires_grad_(not frozen)
+        told = target_log_probs(given, own, torch.zeros(0, dtype=torch.long))
+        told.log_probs.sum().backward()
+        assert told.log_probs.shape == told.entropies.shape == (0,)
+        assert own.grad is None if frozen else not own.grad.any()
+
+
 class Largest(TorchDispatchMode):
     """Watches how large tensors get."""
 

@@ -108,6 +108,7 @@ def test_preferring_raises_the_margin():
     assert records[0]["margin"] == pytest.approx(0, abs=1e-3)
     assert records[0]["loss"] == pytest.approx(math.log(2), abs=1e-3)
     assert records[-1]["margin"] > 1
+    assert records[-1]["bits_per_byte"] is None
     assert records[-1]["accuracy"] == 1
     assert records[-1]["chosen"] > records[-1]["rejected"]
 

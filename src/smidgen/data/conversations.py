@@ -47,17 +47,24 @@ def conversation_batch(tokenizer: Tokenizer, conversations: Sequence[Conversatio
     longest = max(len(conversation.ids) for conversation in conversations)
     if longest > seq_len + 1:
         raise DataError(f"a conversation has {longest} symbols; at most {seq_len + 1} fit a row. Shorten or drop it.")
-    return pad_conversations(conversations, seq_len, tokenizer.eot_id, ScoredBytes(tokenizer))
+    return pad_conversations(conversations, tokenizer.eot_id, ScoredBytes(tokenizer), seq_len)
 
 
-def pad_conversations(conversations: Sequence[Conversation], seq_len: int, padding: int, scored: ScoredBytes) -> Batch:
-    """Put one conversation into each row of `seq_len` targets; what is taught is named in `extra["supervised"]`."""
+def pad_conversations(
+    conversations: Sequence[Conversation], padding: int, scored: ScoredBytes | None = None, seq_len: int | None = None
+) -> Batch:
+    """Put one conversation into each row, padded to the longest or to `seq_len` targets.
+
+    What is taught is named in `extra["supervised"]`; its bytes are counted if there is somebody to count them.
+    """
+    seq_len = seq_len or max(len(conversation.ids) for conversation in conversations) - 1
     symbols = np.full((len(conversations), seq_len + 1), padding, dtype=np.int64)
     weights = np.zeros((len(conversations), seq_len + 1), dtype=np.float32)
     for row, conversation in enumerate(conversations):
         symbols[row, : len(conversation.ids)] = conversation.ids
         weights[row, : len(conversation.ids)] = conversation.weights
     ids, targets, taught = symbols[:, :-1].copy(), symbols[:, 1:].copy(), weights[:, 1:].copy()
-    told, places = scored(ids, targets, taught), torch.from_numpy(np.flatnonzero(taught))
+    told = 0 if scored is None else scored(ids, targets, taught)
+    places = torch.from_numpy(np.flatnonzero(taught))
     rows = torch.from_numpy(ids), torch.from_numpy(targets), torch.from_numpy(taught)
     return Batch(*rows, bytes_scored=told, extra={"supervised": places})

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from smidgen.data.batch import Batch
 from smidgen.data.conversations import Conversation, encode_numbered, pad_conversations
-from smidgen.data.scored import ScoredBytes
 from smidgen.data.supervised import ExampleStream, StepLayout, messages_of, opening_of, records_of, told_lengths
 from smidgen.errors import DataError
 from smidgen.tokenizers.base import Tokenizer
@@ -59,7 +58,6 @@ class PairSet:
 
     pairs: Sequence[tuple[Conversation, Conversation]]
     padding: int
-    scored: ScoredBytes
     note: str
     """How many there are, the longest, and what was left out."""
     reference: Float[Tensor, "N 2"] | None = None
@@ -73,7 +71,7 @@ class PairSet:
     def batch(self, chosen: Sequence[int]) -> Batch:
         """Return some pairs as one batch, as wide as the longest row."""
         rows = [side for index in chosen for side in self.pairs[index]]
-        batch = pad_conversations(rows, max(len(row.ids) for row in rows) - 1, self.padding, self.scored)
+        batch = pad_conversations(rows, self.padding)  # weighed by pairs, a loss has no bits per byte
         if self.reference is None:
             return batch
         told = {"reference_log_probs": self.reference[list(chosen)].flatten()}
@@ -102,7 +100,7 @@ def encode_preferences(tokenizer: Tokenizer, preferences: Iterable[Preference], 
     note = told_lengths(lengths, max_symbols, "pairs")
     note += f"; {same} more with the same answer twice are left out" if same else ""
     kept = [pair for pair, length in zip(different, lengths, strict=True) if length <= max_symbols]
-    return PairSet(kept, tokenizer.eot_id, ScoredBytes(tokenizer), note)
+    return PairSet(kept, tokenizer.eot_id, note)
 
 
 def _encode(tokenizer: Tokenizer, preference: Preference, number: int) -> tuple[Conversation, Conversation] | None:

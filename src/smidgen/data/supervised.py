@@ -105,8 +105,7 @@ class ExampleSet:
 
     def batch(self, chosen: Sequence[int]) -> Batch:
         """Return some examples as one batch, as wide as the longest."""
-        rows = [self.examples[index] for index in chosen]
-        return pad_conversations(rows, max(len(row.ids) for row in rows) - 1, self.padding, self.scored)
+        return pad_conversations([self.examples[index] for index in chosen], self.padding, self.scored)
 
 
 def encode_examples(tokenizer: Tokenizer, talks: Iterable[Sequence[Message]], max_symbols: int) -> ExampleSet:
