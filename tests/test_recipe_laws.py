@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smidgen.config import apply_overrides, merge
+from smidgen.config import apply_overrides, merge, validate_config
 from smidgen.errors import ConfigError
+from smidgen.models import BytePatchConfig
+from smidgen.models.stack import StackConfig
 from smidgen.models.stats import count_parameters, weight_bytes
 from smidgen.recipe import Recipe, differing_keys, format_recipe, load_recipe, recipe_from
 
@@ -102,3 +104,9 @@ def test_overrides_may_come_in_any_order(order: int):
 def test_a_difference_is_told_by_key():
     other = recipe_from({"train": {"seq_len": 256}}, "test")
     assert differing_keys(Recipe().model_dump(), other.model_dump()) == ["train.seq_len (512, now 256)"]
+
+
+def test_one_key_of_a_table_does_not_undo_what_its_field_sets():
+    before, after = (validate_config(given, BytePatchConfig, "here") for given in ({}, {"encoder": {"norm_eps": 1e-6}}))
+    assert after.encoder == before.encoder.model_copy(update={"norm_eps": 1e-6})
+    assert after.encoder.d_model != StackConfig().d_model

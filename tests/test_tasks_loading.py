@@ -58,7 +58,7 @@ def consume(task: Task, answer: str = "yes") -> None:
     [
         ("arithmatic", "Did you mean arithmetic?"),
         ("chess", "Known: village, arithmetic"),
-        ("arithmetic:eezy", "presets 1digit-add"),
+        ("arithmetic:eezy", "presets graded, sums"),
         ("arithmetic:digts=3", "did you mean 'digits'?"),
         ("arithmetic:digits=0", "digits"),
         ("arithmetic:operations=plus", "operations"),

@@ -114,14 +114,44 @@ def _join(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 def validate_config(data: Mapping[str, Any], cls: type[C], where: str) -> C:
     """Validate a plain mapping into `cls`; `where` names the source in the error.
 
+    A table goes over what its field sets by default: one key of it does not undo the others. One that says its `type`
+    begins from that type's own defaults.
     Raises ConfigError listing every problem, with a near-miss suggestion for unknown keys.
     """
     try:
         # Through JSON so that strings become paths and integers stay integers; strict about everything else.
-        return cls.model_validate_json(json.dumps(data, default=str), strict=True)
+        return cls.model_validate_json(json.dumps(_over_defaults(data, cls), default=str), strict=True)
     except ValidationError as error:
         lines = [_explain(cls, detail) for detail in error.errors()]
         raise ConfigError(f"{where} is not valid:\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def _over_defaults(data: Mapping[str, Any], cls: type[BaseModel]) -> dict[str, Any]:
+    """Return a table with what its fields set by default below each table of it, all the way down."""
+    filled = dict(data)
+    for name, field in cls.model_fields.items():
+        table = filled.get(name)
+        if not isinstance(table, Mapping):
+            continue
+        kinds = [c for c in _variants(field.annotation) if isinstance(c, type) and issubclass(c, BaseModel)]
+        if isinstance(field.default, Config) and "type" not in table:
+            table = merge(_set_in(field.default), table)
+            kinds = [type(field.default)]
+        elif len(kinds) > 1:
+            kinds = [kind for kind in kinds if _tag(kind) == table.get("type")]
+        filled[name] = _over_defaults(table, kinds[0]) if len(kinds) == 1 else table
+    return filled
+
+
+def _set_in(config: Config) -> dict[str, Any]:
+    """Return what a default sets, as a table; of what it chooses, which kind that is."""
+    told = config.model_dump(mode="json", exclude_unset=True)
+    for name in told:
+        value = getattr(config, name)
+        if isinstance(value, Config):
+            kind = {"type": _tag(type(value))} if "type" in type(value).model_fields else {}
+            told[name] = kind | _set_in(value)
+    return told
 
 
 def _explain(cls: type[BaseModel], detail: Any) -> str:

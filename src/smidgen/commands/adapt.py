@@ -10,7 +10,7 @@ import click
 @click.command()
 @click.argument("source", metavar="MODEL | RECIPE.toml | RUN")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--task", metavar="NAME", help="What to learn: arithmetic:easy, countdown, mine.jsonl, mine.py, ...")
+@click.option("--task", metavar="NAME", help="What to learn: arithmetic, countdown, mine.jsonl, mine.py, ...")
 @click.option(
     "--adapter", metavar="KIND", help="tinylora:13, lora_xs:r=8, lora:r=8, ia3, bias, full. Default: tinylora:13."
 )

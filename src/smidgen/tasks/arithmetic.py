@@ -6,6 +6,7 @@ the same side as 5 + 3.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from operator import add, mul, sub, truediv
@@ -27,6 +28,10 @@ OPERATIONS: Mapping[str, Operation] = {"+": add, "-": sub, "*": mul, "/": truedi
 """What a sign does to two fractions."""
 
 LEVELS: Mapping[str, Mapping[str, Any]] = {
+    "graded": {"levels": ("sums", "differences", "times-table", "1digit-2step")},
+    "sums": {"largest": 20, "operations": "+"},
+    "differences": {"largest": 20, "operations": "-"},
+    "times-table": {"largest": 12, "operations": "*"},
     "1digit-add": {"digits": 1, "operations": "+"},
     "2by1-add": {"digits": 2, "by": 1, "operations": "+"},
     "easy": {"digits": 2, "by": 1},
@@ -45,10 +50,12 @@ LEVELS: Mapping[str, Mapping[str, Any]] = {
     "2digit-mul": {"digits": 2, "operations": "*"},
     "expert": {"digits": 3, "by": 2, "steps": 3, "operations": "+-*"},
 }
-"""The ladder, about from the easiest rung to the hardest."""
+"""Four rungs together, then the ladder, about from the easiest rung to the hardest."""
 
-_ASKING = "What is {question}? Answer with the number alone."
-_ASKING_TO_WORK = f"What is {{question}}? Work it out step by step, then end with a line of {MARK} and the number."
+_ASKING = "Calculate {question}. Reply with only the result."
+"""SmolLM2-135M-Instruct finds 33% of one-digit sums when asked so, at temperature 1, and 20% when asked "What is 3 + 5?
+Answer with the number alone." (LOG.md, 2026-11-22)."""
+_ASKING_TO_WORK = f"Calculate {{question}}. Work it out step by step, then end with a line of {MARK} and the number."
 _NAMES = {"+": "addition", "-": "subtraction", "*": "multiplication", "/": "division"}
 
 
@@ -65,6 +72,10 @@ class ArithmeticConfig(Config):
     """Signs to draw from; one that stands twice comes twice as often. Only divisions without a rest are asked."""
     negative: bool = False
     """Whether results, and results on the way, may be negative."""
+    largest: int | None = Field(default=None, ge=1, le=999)
+    """Numbers are 0 to this, each as likely, in place of `digits` and `by`."""
+    levels: tuple[str, ...] = ()
+    """Rungs that questions are drawn from, each as often, in place of the settings above; none: the settings."""
     working: bool = False
     """Whether the working is asked for: the number then stands on a last line after ####."""
     n: int = Field(default=1000, ge=1)
@@ -72,21 +83,33 @@ class ArithmeticConfig(Config):
 
 
 def make_arithmetic(options: str, files: Files) -> QuestionTask:
-    """Make the task of a rung or of settings; `easy` if nothing is said."""
-    config = read_options("arithmetic", options or "easy", ArithmeticConfig, LEVELS)
+    """Make the task of a rung or of settings; `graded` if nothing is said."""
+    config = read_options("arithmetic", options or "graded", ArithmeticConfig, LEVELS)
     name = full_name("arithmetic", options)
 
     def grade(example: Example, answer: str) -> Grade:
         return grade_number(answer, example.extra["number"], marked=config.working)
 
     asking = _ASKING_TO_WORK if config.working else _ASKING
-    return QuestionTask(name, asking, Drawn(name, partial(draw_question, config), config.n), grade)
+    return QuestionTask(name, asking, Drawn(name, partial(_draw_from, config), config.n), grade)
+
+
+def _draw_from(config: ArithmeticConfig, rng: Random) -> Example | None:
+    """Draw a question of the settings, or of one of the rungs, which then is its kind."""
+    if not config.levels:
+        return draw_question(config, rng)
+    level = rng.choice(config.levels)
+    drawn = draw_question(ArithmeticConfig(**LEVELS[level], working=config.working, n=config.n), rng)
+    return drawn and replace(drawn, kind=level)
 
 
 def draw_question(config: ArithmeticConfig, rng: Random) -> Example | None:
     """Draw one question; None if its result is not asked for: broken, or negative where that is not allowed."""
-    numbers = [_draw_number(rng, config.digits)]
-    numbers += [_draw_number(rng, config.by or config.digits) for _ in range(config.steps)]
+    if config.largest is None:
+        numbers = [_draw_number(rng, config.digits)]
+        numbers += [_draw_number(rng, config.by or config.digits) for _ in range(config.steps)]
+    else:
+        numbers = [rng.randint(0, config.largest) for _ in range(config.steps + 1)]
     rng.shuffle(numbers)
     signs = rng.choices(config.operations, k=config.steps)
     question = " ".join([str(numbers[0]), *(f"{s} {n}" for s, n in zip(signs, numbers[1:], strict=True))])

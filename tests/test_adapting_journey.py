@@ -1,0 +1,218 @@
+"""`smidgen adapt` as a person uses it: every way to learn, the line of text, stopping, and what cannot be meant."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import Smidgen
+from model_zoo import randomized, tiny, tiny_bytes
+from smidgen.checkpoint import load_model, save_model
+from smidgen.checkpoint.adapters import load_adapter
+from smidgen.config import validate_config
+from smidgen.evaluation.discordance import discordance_p
+from smidgen.models.llama import LlamaConfig
+from smidgen.runs import RunDirectory, read_records
+from smidgen.tokenizers.bytes import ByteTokenizer
+
+CAPITALS = '''
+"""How much of an answer are capital letters: something a tiny model can learn in seconds."""
+from itertools import count, islice
+from smidgen.tasks import Example, Grade
+from smidgen.tokenizers.chat import Message
+
+class Capitals:
+    name = "capitals"
+    def examples(self):
+        return islice(self.training_examples(-1), 12)
+    def training_examples(self, seed):
+        for number in count():
+            yield Example(f"capitals/{seed}/{number}", "say " + "so " * (number % 3) + str(number), "AB")
+    def prompt(self, example):
+        return [Message("user", example.question)]
+    def grade(self, example, answer):
+        return Grade(float(answer == "AB"), float("A" in answer), bool(answer.strip()))
+    def reward(self, example, answer):
+        REWARD
+    def few_shot(self, example, k):
+        return self.prompt(example)
+
+task = Capitals()
+'''
+USUAL = "return sum(letter.isupper() for letter in answer) / (1 + len(answer))"
+SHORT = ("by.preflight_prompts=2", "test_symbols=8", "shots=0")
+RL = (*SHORT, "by.rollouts.sampling.max_symbols=8")
+LONG = (*SHORT, "by.rollouts.sampling.max_symbols=96")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a tiny byte model and a task."""
+    tokenizer = ByteTokenizer()
+    shape = tiny().model_dump() | {"vocab_size": tokenizer.vocab_size, "max_seq_len": 128}
+    save_model(tmp_path / "base", randomized(validate_config(shape, LlamaConfig, "shape")), tokenizer)
+    save_model(tmp_path / "pooled", randomized(tiny_bytes(vocab_size=tokenizer.vocab_size, max_seq_len=128)), tokenizer)
+    (tmp_path / "capitals.py").write_text(CAPITALS.replace("REWARD", USUAL))
+    pairs = [{"prompt": f"say {n}", "chosen": "AB", "rejected": "ba"} for n in range(8)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    return tmp_path
+
+
+def figures_of(place: Path, name: str) -> dict:
+    return RunDirectory(place / "runs" / name).read_final_metrics()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "by", "more"),
+    [
+        ("tinylora:3", "rl", RL),
+        ("lora:r=2", "sft", ("test_symbols=8",)),
+        ("bias", "dpo", ("--examples", "pairs.jsonl", "test_symbols=8", "shots=0")),
+        ("ia3", "spin", ("test_symbols=8", "shots=0", "by.play.prompts=4", "by.play.sampling.max_symbols=8")),
+        (
+            "tinylora:2",
+            "search",
+            (
+                *SHORT,
+                "by.prompts=2",
+                "by.sampling.max_symbols=8",
+                "by.strategy.type=cma_es",
+                "by.strategy.population=4",
+            ),
+        ),
+        ("full", "sft", ("test_symbols=8", "shots=0")),
+    ],
+)
+def test_every_way_to_learn_makes_the_whole_journey(smidgen: Smidgen, place: Path, adapter: str, by: str, more: tuple):
+    told = smidgen(
+        "adapt",
+        "base",
+        "--task",
+        "capitals.py",
+        "--adapter",
+        adapter,
+        "--by",
+        by,
+        "--steps",
+        "2",
+        "--name",
+        "it",
+        *more,
+    )
+    assert told.code == 0, told.err
+    figures = figures_of(place, "it")
+    names = {task["name"].partition(", ")[2] for task in figures["tasks"]}
+    assert {"base", "adapted"} <= names
+    assert figures["step"] == 2
+    assert all("strict" in gain["score"] or gain["score"] in ("lenient", "formatted") for gain in figures["gains"])
+    assert (place / "runs" / "it" / "report.html").is_file()
+    assert "adapted against base" in told.out
+    text = figures["adapter_text"]
+    assert (text is None) == (figures["adapter_parameters"] > 1000)
+    if text is not None:
+        assert text in told.out.replace("\n", "")
+        again = load_model(place / "base", dtype=torch.bfloat16)
+        pasted, kept = load_adapter(text, again.model).state(), None
+        kept = load_adapter(place / "runs" / "it" / "adapter", load_model(place / "base", dtype=torch.bfloat16).model)
+        for name, tensor in kept.state().items():
+            torch.testing.assert_close(pasted[name], tensor.bfloat16().float())
+
+
+def test_an_adapter_is_used_merged_and_refused_by_another_base(smidgen: Smidgen, place: Path):
+    asked = ("--task", "capitals.py", "--adapter", "tinylora:3", "--steps", "2", "--name", "it", *RL)
+    assert smidgen("adapt", "base", *asked).code == 0
+    text = figures_of(place, "it")["adapter_text"]
+    assert smidgen("generate", "base", "so", "--adapter", text, "--max-symbols", "3").code == 0
+    assert smidgen("eval", "base", "--task", "capitals.py", "--adapter", "runs/it/adapter", "--limit", "2").code == 0
+    assert smidgen("merge", "base", "runs/it/adapter", "--out", "whole").code == 0
+    assert smidgen("generate", "whole", "so", "--max-symbols", "3").code == 0
+    assert smidgen("merge", "base", text, "--as", "lora", "--out", "peft").code == 0
+    refused = smidgen("generate", "pooled", "so", "--adapter", text)
+    assert refused.code == 2
+    assert text.split(":")[2] in refused.err
+
+
+def test_a_byte_model_learns_from_rewards_too(smidgen: Smidgen, place: Path):
+    told = smidgen("adapt", "pooled", "--task", "capitals.py", "--adapter", "tinylora:3", "--steps", "2", *RL)
+    assert told.code == 0, told.err
+
+
+def test_a_stopped_run_goes_on_and_a_finished_one_says_so(smidgen: Smidgen, place: Path, monkeypatch):
+    from smidgen.adapting import methods
+
+    asked = ("adapt", "base", "--task", "capitals.py", "--adapter", "lora:r=2", "--name", "it", "--steps", "3", *RL)
+    whole = methods.fit_lesson
+    seen = {"n": 0}
+
+    def stops_after_one(lesson, batches_from, *rest, **more):
+        def stop() -> bool:
+            seen["n"] += 1
+            return seen["n"] > 1
+
+        return whole(type(lesson)(**{**vars(lesson), "should_stop": stop}), batches_from, *rest, **more)
+
+    monkeypatch.setattr(methods, "fit_lesson", stops_after_one)
+    stopped = smidgen(*asked)
+    assert "Go on with the same command" in stopped.out
+    monkeypatch.setattr(methods, "fit_lesson", whole)
+    gone_on = smidgen(*asked)
+    assert gone_on.code == 0, gone_on.err
+    assert figures_of(place, "it")["step"] == 3
+    straight = smidgen(*[word if word != "it" else "straight" for word in asked])
+    assert straight.code == 0
+    states = [
+        load_adapter(place / "runs" / name / "adapter", load_model(place / "base", dtype=torch.bfloat16).model).state()
+        for name in ("it", "straight")
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    steps = [r["step"] for r in read_records(place / "runs" / "it" / "metrics.jsonl") if r["kind"] == "rollouts"]
+    assert len(steps) == len(set(steps))
+    assert "is finished" in smidgen(*asked).out
+
+
+@pytest.mark.parametrize(
+    ("reward", "told"),
+    [
+        ("return 0.0", "nothing to learn from"),
+        ("return 0.5", "tells nothing apart"),
+        ("return float('nan')", "reward() returned nan"),
+        ("raise KeyError('colour')", "reward() failed: KeyError"),
+        ("return 'good'", "reward() returned 'good'"),
+    ],
+)
+def test_rewards_that_teach_nothing_are_one_line(smidgen: Smidgen, place: Path, reward: str, told: str):
+    (place / "capitals.py").write_text(CAPITALS.replace("REWARD", reward))
+    refused = smidgen("adapt", "base", "--task", "capitals.py", "--steps", "2", "--adapter", "tinylora:3", *LONG)
+    assert refused.code == 2
+    assert told in refused.err
+    assert len(refused.err.strip().splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (("base",), "Name a task"),
+        (("base", "--task", "arithmetic", "--by", "magic"), "no way to learn"),
+        (("base", "--task", "arithmetic", "--adapter", "lorax"), "there is no adapter 'lorax'"),
+        (("base", "--task", "arithmetic", "--by", "dpo"), "--examples"),
+        (("base", "--task", "arithmetic", "--by", "search", "--adapter", "lora:r=2"), "tinylora, not lora"),
+        (("base", "--task", "arithmetic", "--by", "search", "--lr", "1"), "no learning rate"),
+        (("base", "--task", "arithmetic", "--time", "5m", "--steps", "3"), "Give one"),
+        (("base", "--task", "arithmetic", "by.rollouts.answer=3"), "answer"),
+        (("nowhere", "--task", "arithmetic", "--steps", "1"), "nowhere"),
+        (("base", "--task", "capitals.py", "--time", "5s", *RL), "too short"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(smidgen: Smidgen, place: Path, asked: tuple, told: str):
+    refused = smidgen("adapt", *asked)
+    assert refused.code == 2
+    assert told in refused.err
+    assert "Traceback" not in refused.err
+
+
+def test_the_exact_test_is_that_of_the_binomial():
+    assert discordance_p([1, 1, 0], [1, 1, 0]) == 1
+    assert discordance_p([1] * 10, [0] * 10) == pytest.approx(2 * 0.5**10)
+    assert discordance_p([1] * 8 + [0, 0], [0] * 8 + [1, 1]) == pytest.approx(112 / 1024)
+    assert discordance_p([1.0] * 3000 + [0.0], [0.0] * 3000 + [1.0]) == pytest.approx(0, abs=1e-300)
