@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from smidgen.inference.maps import OpaqueMap
 from smidgen.models.layers import AdaptedLinear, Linear
@@ -160,7 +159,7 @@ class AdaptedMap(nn.Module):
         self._adapters = [part.adapters for part in parts]
         every = [one for adapters in self._adapters for one in adapters]
         self._d_outs = [part.d_out for part in parts]
-        self._dtype = dtype
+        self._lay_out, self._dtype = lay_out, dtype
         self._downs_in_base = all(KINDS[type(one)].down_is_frozen for one in every) and parts[0].weight is not None
         weights = [part.weight for part in parts if part.weight is not None]
         if self._downs_in_base:
@@ -184,7 +183,7 @@ class AdaptedMap(nn.Module):
         if self._downs_in_base:
             said, narrow, _ = said.split_with_sizes(self._splits, -1)
         elif self.down is not None:
-            narrow = F.linear(x, self.down)
+            narrow = self.down(x)
         if self.gain is not None:
             said = (said * self.gain).to(x.dtype)
         if narrow is not None and self.up is not None:
@@ -219,7 +218,7 @@ class AdaptedMap(nn.Module):
                     bias[here] = one.bias
             begin += d_out
         downs = [one.down for one in found if one.down is not None]
-        self.down = None if self._downs_in_base or not downs else torch.cat(downs).to(self._dtype)
+        self.down = None if self._downs_in_base or not downs else self._lay_out(downs)
         self.up = up.to(self._dtype) if n_narrow else None
         # Gains stay fp32, as in training: bf16 has no number between 1 and 1.008.
         self.gain = gain if any(one.gain is not None for one in found) else None
