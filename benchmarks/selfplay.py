@@ -62,7 +62,10 @@ def play(model: Model, tokenizer: Tokenizer, options: argparse.Namespace, runtim
     """Improve a model by self-play, in place; return steps and how it ended."""
     weights = dict(part.split("=") for part in options.opponents.split(","))
     config = SelfPlayConfig(
-        game=options.game, matches=options.matches, opponents={name: float(share) for name, share in weights.items()}
+        game=options.game,
+        matches=options.matches,
+        opponents={name: float(share) for name, share in weights.items()},
+        opening=options.opening,
     )
     folder, states = options.out / "selfplay", options.out / "selfplay" / "checkpoints"
     selfplay = SelfPlay(model, tokenizer, config, options.seed, runtime, folder, tell)
@@ -98,6 +101,7 @@ def main() -> None:
     parser.add_argument("--learn", default="1m45s", help="time for learning the rules")
     parser.add_argument("--play", default="6m", help="time for self-play")
     parser.add_argument("--opponents", default="self=1", help="self=2,past=1,random=1: shares of the matches")
+    parser.add_argument("--opening", type=int, default=4, help="random moves, at most, before a match begins")
     parser.add_argument("--matches", type=int, default=64, help="matches of a step")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--rated", type=int, default=1000, help="games against each player, before and after")
@@ -137,6 +141,7 @@ def main() -> None:
         "steps": steps,
         "matches": options.matches,
         "opponents": options.opponents,
+        "opening": options.opening,
         "before": {name: rates.as_dict() for name, rates in before.items()},
         "after": {name: rates.as_dict() for name, rates in after.items()},
         "reward_gained": gains,

@@ -214,6 +214,18 @@ def test_a_match_in_parts_is_the_match_alone():
     assert [m.turns for m in together] == [m.turns for m in reversed(alone)]
 
 
+def test_an_opening_is_random_moves_that_nobody_answers_for():
+    player = load_player("optimal")
+    matches = [Match(load_game("tictactoe"), (player, player), seed, opening=4) for seed in range(30)]
+    play_matches(matches)
+    assert all(len(match.turns) <= 5 for match in matches)
+    assert len({match.turns[0].seen for match in matches}) > 20
+    assert {match.outcome.rewards[0] for match in matches} == {-1, 0, 1}
+    short = Match(load_game("nim:piles=1-1"), (player, player), 0, opening=9)
+    play_matches([short])
+    assert [turn.role for turn in short.turns] == [1]
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [

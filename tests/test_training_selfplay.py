@@ -71,7 +71,7 @@ def play(model, config: SelfPlayConfig, directory: Path | None = None, on_played
     return SelfPlay(model, TOKENIZER, config, 0, CPU, directory, on_played)
 
 
-NIM = SelfPlayConfig(game="nim:piles=2", matches=24, sampling=SHORT, past_every=1, past_kept=2)
+NIM = SelfPlayConfig(game="nim:piles=2", matches=24, opening=0, sampling=SHORT, past_every=1, past_kept=2)
 
 
 def test_a_model_taught_the_rules_learns_to_win_by_playing_itself(taught):

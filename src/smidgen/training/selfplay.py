@@ -44,6 +44,9 @@ class SelfPlayConfig(Config):
     """Matches of a step, on each rank."""
     opponents: dict[str, Annotated[float, Field(gt=0)]] = Field(default={"self": 1.0}, min_length=1)
     """Whom it plays, and which share of the matches: self, past, random, optimal, mixed; several make a mixture."""
+    opening: Annotated[int, Field(ge=0)] = 4
+    """Moves made at random before a match begins: from none to this many, drawn. A model that plays itself soon opens
+    always alike, and forgets what it would meet elsewhere."""
     sampling: SamplingParams = MOVE_SYMBOLS
     """How moves are drawn; seeds are given to each. Log-probabilities are the model's own, at temperature 1."""
     baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
@@ -166,7 +169,9 @@ class SelfPlay:
         for number, (game, name) in enumerate(zip(self._games, opponents, strict=True)):
             sides = (self.policy, players[name])
             first, second = sides if (number + step) % 2 == 0 else sides[::-1]
-            matches.append(Match(game, (first, second), make_seed(self.seed, step, self.rank, number)))
+            seed = make_seed(self.seed, step, self.rank, number)
+            opening = make_seed(seed, "opening") % (self.config.opening + 1)
+            matches.append(Match(game, (first, second), seed, opening))
         return matches
 
 

@@ -54,6 +54,8 @@ class Match:
     players: tuple[Player, Player]
     """Who plays role 0 and role 1; the same player may play both."""
     seed: int
+    opening: int = 0
+    """Moves made at random before the players begin: no turns of theirs; fewer where so many would end the game."""
     turns: list[Turn] = field(default_factory=list)
 
     @property
@@ -67,8 +69,8 @@ class Match:
 def play_matches(matches: Sequence[Match]) -> None:
     """Play all matches to their end; in every round each player moves once for all games that wait for it."""
     for match in matches:
-        match.game.reset(match.seed)
         match.turns.clear()
+        _open(match)
     going = list(matches)
     while going:
         waiting: dict[int, list[Match]] = {}
@@ -77,6 +79,18 @@ def play_matches(matches: Sequence[Match]) -> None:
         for several in waiting.values():
             _play_turns(several)
         going = [match for match in going if match.game.outcome is None]
+
+
+def _open(match: Match) -> None:
+    """Begin a match, and make the moves of its opening."""
+    careless = random_player()
+    for n in range(match.opening, -1, -1):
+        match.game.reset(match.seed)
+        for number in range(n):
+            if match.game.outcome is None:
+                match.game.play(careless.moves([match.game], [make_seed(match.seed, "opening", number)])[0].text)
+        if match.game.outcome is None:
+            return
 
 
 def _play_turns(matches: Sequence[Match]) -> None:
