@@ -106,7 +106,7 @@ def _say(
         if seen is not None:
             rows.append([who, *(_interval(seen, score) for score in ("strict", "lenient", "formatted"))])
             n = seen.n
-    screen.show_table(f"{asked.task}, {n} questions", rows, ("", "strict", "lenient", "in the asked form"))
+    screen.show_table(f"{asked.task}, {n} questions, per cent", rows, ("", "strict", "lenient", "asked form"))
     for against in (BASE, CONTROL):
         lines = [line for who, line, _ in gains if who == against]
         if lines:
@@ -123,4 +123,5 @@ def _say(
 
 def _interval(seen: Examined, score: str) -> str:
     estimate = seen.estimate(score)
-    return f"{estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
+    value, low, high = (100 * share for share in (estimate.value, estimate.low, estimate.high))
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"

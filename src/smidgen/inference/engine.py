@@ -4,7 +4,7 @@ Chat, samples, evaluation and rollouts are loops over it. Sequences come and go 
 none depends on its companions. What this room does not know: where weights come from, and what the text is for.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from collections.abc import Sequence as Several
 from itertools import groupby
@@ -270,12 +270,14 @@ class Engine:
             self._weights = _version(self.model)
             self._memory.forget(first)
         wave: list[Sequence] = []
+        families: dict[object, list[list[int]]] = defaultdict(list)
         while self.waiting and first + len(wave) < self.max_rows:
             following = self.waiting[0]
-            beginning, alike = following.prompt[:-1], (s for s in wave if s.may_begin(following))
-            shared = max((common_prefix(beginning, other.prompt) for other in alike), default=0)
+            beginning, family = following.prompt[:-1], families[following.kin]
+            shared = max((common_prefix(beginning, other) for other in family), default=0)
             if shared >= max(WORTH_REUSING, self._memory.find(following)[1] + 1):
                 break
+            family.append(following.prompt)
             wave.append(self.waiting.popleft())
         wave.sort(key=lambda sequence: -len(sequence.prompt))
         self._memory.reserve(first + len(wave), len(wave[0].prompt))

@@ -94,9 +94,9 @@ class Sequence:
     """Symbols a repetition penalty applies to."""
 
     def __post_init__(self) -> None:
-        self.variant = b"" if self.vector is None else self.vector.numpy().tobytes()
-        """Which weights run it: only rows of one variant may share what they remember."""
-        self._opening = self.prompt[:WORTH_REUSING]
+        variant = b"" if self.vector is None else self.vector.numpy().tobytes()
+        self.kin = variant, tuple(self.prompt[:WORTH_REUSING])
+        """Which weights run it and how it begins: what rows of other kin remember is nothing to it."""
         self._random = random.Random(self.params.seed)
         self._n_fed = 0
         self._n_read = 0
@@ -113,8 +113,8 @@ class Sequence:
 
     def may_begin(self, other: "Sequence") -> bool:
         """Whether what this row remembers may be worth reusing for another; said at a glance, for every two rows."""
-        opens_alike = self._opening == other._opening or len(self._opening) < WORTH_REUSING
-        return opens_alike and self.variant == other.variant
+        # After a shorter prompt its answer may go on like the other's.
+        return self.kin == other.kin or (len(self.prompt) < WORTH_REUSING and self.kin[0] == other.kin[0])
 
     def read(self) -> str:
         """Return the text that has come since the last call; the pieces together are `text`."""

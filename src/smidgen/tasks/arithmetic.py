@@ -52,10 +52,11 @@ LEVELS: Mapping[str, Mapping[str, Any]] = {
 }
 """Four rungs together, then the ladder, about from the easiest rung to the hardest."""
 
-_ASKING = "Calculate {question}. Reply with only the result."
-"""SmolLM2-135M-Instruct finds 33% of one-digit sums when asked so, at temperature 1, and 20% when asked "What is 3 + 5?
-Answer with the number alone." (LOG.md, 2026-11-22)."""
-_ASKING_TO_WORK = f"Calculate {{question}}. Work it out step by step, then end with a line of {MARK} and the number."
+_ASKING = "What is {question}? Answer with the number alone."
+"""Asked so, SmolLM2-135M-Instruct gives the bare number 7% of the time at temperature 1, and 3% right: from there on
+rewards can lead. "Calculate 3 + 5. Reply with only the result." finds more sums (33% against 20%) and no bare number,
+and 29 steps of reinforcement learning found none either (LOG.md, 2026-11-22)."""
+_ASKING_TO_WORK = f"What is {{question}}? Work it out step by step, then end with a line of {MARK} and the number."
 _NAMES = {"+": "addition", "-": "subtraction", "*": "multiplication", "/": "division"}
 
 
