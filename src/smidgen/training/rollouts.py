@@ -294,8 +294,9 @@ class Gap(NamedTuple):
 def measure_gap(model: LanguageModel, groups: Sequence[Sequence[Rollout]]) -> Gap:
     """Say how far what answered is from what trains: the same symbols, run whole by the model as training runs it.
 
-    Prepared kernels add up in another order: weights laid out in blocks, several maps in one product, an adapter's part
-    added before rounding, attention over a memory instead of the row. In fp32 that is rounding, in bf16 1e-2.
+    Both add up in another order: symbol by symbol over a memory instead of the row at once; prepared kernels besides
+    have weights laid out in blocks and several maps in one product. SmolLM2-135M with an adapter: 3e-5 at most in fp32;
+    in bf16 0.3 at most and 0.04 on average, and no less where the very model that trains answers (0.25 and 0.04).
     """
     answers = [answer for group in groups for answer in group]
     with answering(model):
