@@ -42,8 +42,8 @@ task = Capitals()
 '''
 USUAL = "return sum(letter.isupper() for letter in answer) / (1 + len(answer))"
 SHORT = ("by.preflight_prompts=2", "test_symbols=8", "shots=0")
-RL = (*SHORT, "by.rollouts.sampling.max_symbols=8")
-LONG = (*SHORT, "by.rollouts.sampling.max_symbols=96")
+RL = (*SHORT, "by.rollouts.sampling.max_symbols=8", "by.rollouts.cut_earns=true")
+LONG = (*SHORT, "by.rollouts.sampling.max_symbols=96", "by.rollouts.cut_earns=true")
 
 
 @pytest.fixture
@@ -77,6 +77,7 @@ def figures_of(place: Path, name: str) -> dict:
                 *SHORT,
                 "by.prompts=2",
                 "by.sampling.max_symbols=8",
+                "by.cut_earns=true",
                 "by.strategy.type=cma_es",
                 "by.strategy.population=4",
             ),

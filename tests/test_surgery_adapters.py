@@ -133,7 +133,7 @@ def test_fixed_numbers_have_the_same_bits_on_every_platform():
     assert abs((many / 0.5).pow(4).mean() - 3) < 0.15
 
 
-@pytest.mark.parametrize("shape", [(300, 200), (150, 400), (40, 30), (5, 2), (200, 200)])
+@pytest.mark.parametrize("shape", [(300, 250), (200, 400), (40, 30), (5, 2), (200, 200)])
 @pytest.mark.parametrize("r", [2, 8])
 def test_singular_directions_are_those_of_the_whole_decomposition(shape, r):
     matrix = normals(shape, 1.0, 1, 0) + 3 * normals((shape[0], 1), 1.0, 1, 1) @ normals((1, shape[1]), 1.0, 1, 2)

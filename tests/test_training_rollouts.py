@@ -113,7 +113,7 @@ def test_a_group_shares_its_prefill():
 @pytest.mark.parametrize("adapter", ["tinylora:3", "lora:r=2", "full"])
 def test_log_probs_of_answers_are_those_of_training(adapter, kernels):
     model, trained = make(adapter)
-    config = RolloutConfig(prompts=2, answers=3, sampling=WARM, kernels=kernels)
+    config = RolloutConfig(prompts=2, answers=3, sampling=WARM, cut_earns=True, kernels=kernels)
     engine = open_engine(model, TOKENIZER, config, CPU)
     with torch.no_grad():
         for weight in trained.weights.values():
@@ -213,7 +213,7 @@ def test_dynamic_sampling_keeps_groups_that_teach():
             return float(len(answer) % 2) if int(example.id.split("/")[-1]) % 3 == 0 else 0.0
 
     def batches(draws):
-        config = RolloutConfig(prompts=2, answers=4, sampling=WARM, draws=draws)
+        config = RolloutConfig(prompts=2, answers=4, sampling=WARM, cut_earns=True, draws=draws)
         engine = open_engine(model, TOKENIZER, config, CPU)
         steps = OnPolicy(engine, model, Sometimes(), config, AdvantageConfig(), 0, CPU, seen.append)
         return next(steps(0))
@@ -237,7 +237,7 @@ def train_config(steps):
 
 def learn(adapter, steps, outside=None, kernels="prepared"):
     model, trained = make(adapter)
-    config = RolloutConfig(prompts=4, answers=8, sampling=WARM, kernels=kernels)
+    config = RolloutConfig(prompts=4, answers=8, sampling=WARM, cut_earns=True, kernels=kernels)
     engine, seen = open_engine(model, TOKENIZER, config, CPU), []
     batches = OnPolicy(engine, model, Letters(), config, AdvantageConfig(), 3, CPU, seen.append)
     fit(model, batches, Policy(PolicyConfig()), train_config(steps), CPU, outside)

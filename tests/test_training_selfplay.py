@@ -274,5 +274,10 @@ def test_spin_needs_answers_to_play_against(tmp_path: Path):
     engine = Engine(build_model(SHAPE), TOKENIZER)
     with pytest.raises(DataError, match="conversation 1 does not end with an answer"):
         answer_anew(engine, [(Message("user", "hello"),)], SHORT, 0)
+    long = (Message("user", "x" * 200), Message("assistant", "y"))
+    own = answer_anew(engine, [TALKS[0], long], SHORT, 0)
+    assert (len(own.preferences), own.too_long) == (1, 1)
+    with pytest.raises(DataError, match="none of 1 prompts leaves room"):
+        answer_anew(engine, [long], SHORT, 0)
     with pytest.raises(DataError, match="no conversations"):
         Spin(build_model(SHAPE), TOKENIZER, [], SPIN, 0, CPU, tmp_path)

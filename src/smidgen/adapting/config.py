@@ -99,6 +99,8 @@ class SearchMethod(Config):
     """Answers of each candidate to each prompt."""
     sampling: SamplingParams = SamplingParams(temperature=0.0, max_symbols=64)
     """How answers are drawn; greedy ones are what is asked for in the end, and as reproducible."""
+    cut_earns: bool = False
+    """Whether an answer that is still going on at the longest allowed earns what it would have, or nothing."""
     max_rows: Annotated[int, Field(ge=1)] = 64
     """Most answers under way at once."""
     preflight_prompts: Annotated[int, Field(ge=1)] = 32

@@ -13,13 +13,14 @@ from smidgen.checkpoint import load_training_state, save_training_state
 from smidgen.data.preferences import encode_preferences, read_preferences
 from smidgen.data.supervised import ExampleStream, StepLayout, encode_examples
 from smidgen.errors import ConfigError
-from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
+from smidgen.inference import Engine, prepare_for_decoding
 from smidgen.training.config import TokenBudget
 from smidgen.training.objectives.next_token import NextTokenConfig
 from smidgen.training.objectives.preference import reference_log_probs
 from smidgen.training.rl_preflight import describe, look_before_learning, require_signal
 from smidgen.training.rollouts import (
     OnPolicy,
+    RolloutConfig,
     Seen,
     answering,
     derive_seed,
@@ -42,7 +43,7 @@ def learn_by_rewards(lesson: Lesson, config: RlConfig) -> Learned:
     """
     engine = open_engine(lesson.model, lesson.tokenizer, config.rollouts, lesson.runtime)
     if lesson.is_new:
-        _look(lesson, engine, config.preflight_prompts, config.rollouts.answers, config.rollouts.sampling)
+        _look(lesson, engine, config.preflight_prompts, config.rollouts)
     speak = lesson.speaker()
 
     def see(seen: Seen) -> None:
@@ -114,16 +115,15 @@ def learn_by_search(lesson: Lesson, config: SearchMethod) -> Learned:
         prepare_for_decoding(lesson.model, lesson.runtime.dtype), lesson.tokenizer, max_rows=config.max_rows
     )
     if lesson.is_new:
-        warm = config.sampling.model_copy(update={"temperature": config.sampling.temperature or 1.0})
-        _look(lesson, engine, config.preflight_prompts, LOOK_ANSWERS, warm)
+        _look(lesson, engine, config.preflight_prompts, _like_rollouts(config))
     seed, speak = lesson.asked.seed, lesson.speaker()
 
     def evaluate(vectors: Tensor, number: int) -> Sequence[float]:
         first = number * config.prompts
         examples = list(islice(lesson.task.training_examples(seed), first, first + config.prompts))
-        return score_vectors(
-            engine, lesson.task, examples, vectors, config.sampling, derive_seed(seed, number), config.answers
-        )
+        drawn = derive_seed(seed, number)
+        asked = engine, lesson.task, examples, vectors
+        return score_vectors(*asked, config.sampling, drawn, config.answers, config.cut_earns)
 
     def see(done: Generation) -> None:
         figures = {"mean_reward": done.center_score, "candidates": done.mean_score, "best": done.best_score}
@@ -157,13 +157,19 @@ METHODS: Mapping[type, Callable[[Lesson, Any], Learned]] = {
 """How each method's config is carried out."""
 
 
+def _like_rollouts(config: SearchMethod) -> RolloutConfig:
+    warm = config.sampling.model_copy(update={"temperature": config.sampling.temperature or 1.0})
+    return RolloutConfig(answers=LOOK_ANSWERS, sampling=warm, cut_earns=config.cut_earns)
+
+
 @torch.no_grad()
-def _look(lesson: Lesson, engine: Engine, prompts: int, answers: int, sampling: SamplingParams) -> None:
+def _look(lesson: Lesson, engine: Engine, prompts: int, config: RolloutConfig) -> None:
     """Answer some prompts before anything is trained, and say what there is to learn from."""
     seed = derive_seed(lesson.asked.seed, -1)
     examples = list(islice(lesson.task.training_examples(seed), prompts))
     with answering(engine.model):
-        groups = rollout(engine, lesson.task, examples, answers, sampling, seed)
+        sampling, cut_earns = config.sampling, config.cut_earns
+        groups = rollout(engine, lesson.task, examples, config.answers, sampling, seed, cut_earns=cut_earns)
     seen = look_before_learning(groups)
     lesson.screen.say("Before learning:")
     for line in describe(seen):

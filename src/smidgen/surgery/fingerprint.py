@@ -1,7 +1,8 @@
 """A short name for the weights of a base, so that an adapter is applied to the model it was trained on or not at all.
 
-Of the tensors and not of a file: the same for a GGUF file and a directory with equal weights, for a model with an
-adapter attached and without, and for bf16 weights and an fp32 copy of them.
+Of the tensors and not of a file: the same for a GGUF file and a directory with equal weights, and for a model with an
+adapter attached and without. Values count as bf16: the same model in fp32 for training and in bf16 for talking has one
+name, and any other training of it another.
 """
 
 import hashlib
@@ -32,13 +33,5 @@ def model_fingerprint(model: nn.Module) -> str:
 
 
 def _digest(weight: Tensor) -> str:
-    """Digest values as fp32: the upper halves, which are bf16, and the lower ones where any says something."""
-    weight = weight.detach().cpu().contiguous().flatten()
-    if weight.dtype == torch.bfloat16:
-        return hashlib.sha256(weight.view(torch.int16).numpy().astype("<i2", copy=False).data).hexdigest()
-    halves = weight.float().numpy().astype("<f4", copy=False).view("<u2")
-    lower, upper = halves[0::2], halves[1::2]
-    digest = hashlib.sha256(upper.tobytes())
-    if lower.any():
-        digest.update(lower.tobytes())
-    return digest.hexdigest()
+    rounded = weight.detach().to(torch.bfloat16).cpu().contiguous().flatten()
+    return hashlib.sha256(rounded.view(torch.int16).numpy().astype("<i2", copy=False).data).hexdigest()

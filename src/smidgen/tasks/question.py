@@ -23,8 +23,13 @@ class Source(Protocol):
 
 
 def reward_of_grade(example: Example, answer: str, grade: Grade) -> float:
-    """Return `half_credit`: all of the strict score, or half of the lenient one."""
-    return half_credit(grade)
+    """Return all of the strict score, or of the lenient one a quarter, and up to a half the shorter the answer is.
+
+    Without that slope nothing leads from "4 * 6 = 24, as I said" to the bare number, which a tiny model says too rarely
+    to find it by chance (LOG.md, 2026-11-22).
+    """
+    brevity = min(1.0, len(example.answer) / max(1, len(answer.strip())))
+    return max(grade.strict, half_credit(grade) * (0.5 + 0.5 * brevity))
 
 
 @dataclass(frozen=True)

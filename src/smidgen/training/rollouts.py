@@ -54,6 +54,9 @@ class RolloutConfig(Config):
     """Most answers under way at once."""
     micro_symbols: Annotated[int, Field(ge=1)] = 4096
     """Most symbols of a micro-batch, padding included; an answer that is longer goes alone."""
+    cut_earns: bool = False
+    """Whether an answer that is still going on at the longest allowed earns what it would have; else it earns nothing,
+    or never ending is as good as ending: a 135M model learned just that in 50 steps (LOG.md, 2026-11-22)."""
     kernels: Literal["prepared", "training"] = "prepared"
     """What answers: a copy laid out for decoding that shares the adapter's weights, or the very model that trains,
     slower. `measure_gap` says how far apart they are."""
@@ -90,6 +93,7 @@ def rollout(
     params: SamplingParams,
     seed: int,
     vectors: Float[Tensor, "P n"] | None = None,
+    cut_earns: bool = True,
 ) -> list[list[Rollout]]:
     """Return `n` answers to each example, one group an example, in the order given; `params.seed` is not read.
 
@@ -116,7 +120,7 @@ def rollout(
             engine.cancel(answer)
     indices = [None] if vectors is None else list(range(len(own)))
     return [
-        [_finish(task, examples[e], answers[k, p, e], index) for k in range(n)]
+        [_finish(task, examples[e], answers[k, p, e], index, cut_earns) for k in range(n)]
         for p, index in enumerate(indices)
         for e in range(len(examples))
     ]
@@ -236,7 +240,8 @@ class OnPolicy:
             for draw in range(config.draws):
                 some = examples[draw * config.prompts : (draw + 1) * config.prompts]
                 seed = derive_seed(self.seed, step, draw, self.runtime.rank)
-                fresh = rollout(self.engine, self.task, some, config.answers, config.sampling, seed)
+                sampling, cut_earns = config.sampling, config.cut_earns
+                fresh = rollout(self.engine, self.task, some, config.answers, sampling, seed, cut_earns=cut_earns)
                 groups += fresh
                 differ = informative_groups(rewards_of(fresh)).tolist()
                 kept += [group for group, teaches in zip(fresh, differ, strict=True) if teaches]
@@ -273,9 +278,10 @@ def score_vectors(
     params: SamplingParams,
     seed: int,
     n: int = 1,
+    cut_earns: bool = True,
 ) -> list[float]:
     """Return the mean reward of each vector over `n` answers to every example, all with the same draws."""
-    groups = rollout(engine, task, examples, n, params, seed, vectors)
+    groups = rollout(engine, task, examples, n, params, seed, vectors, cut_earns)
     return rewards_of(groups).view(len(vectors), -1).mean(1).tolist()
 
 
@@ -347,9 +353,9 @@ def _run(engine: Engine, answers: Iterable[Answering]) -> None:
         waiting = {answer for answer in waiting if answer.done is None}
 
 
-def _finish(task: Task, example: Example, answer: Answering, vector: int | None) -> Rollout:
+def _finish(task: Task, example: Example, answer: Answering, vector: int | None, cut_earns: bool) -> Rollout:
     text, done = answer.text, answer.done or "cancelled"
-    reward = earn(task, example, text)
+    reward = earn(task, example, text) if cut_earns or done == "stop" else 0.0
     return Rollout(example, answer.prompt, answer.symbols, answer.log_probs, text, done, reward, vector)
 
 

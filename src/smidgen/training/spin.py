@@ -9,6 +9,7 @@ million parameters others saw it do harm (docs/notes/techniques.md): measure bef
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -63,15 +64,18 @@ class OwnAnswers:
     """Answers that were still going on at the longest allowed: rejected as they are."""
     same: int
     """Answers that are word for word the data's: nothing to prefer, left out when pairs are encoded."""
+    too_long: int
+    """Prompts that leave the model no room to answer: left out."""
 
     def __str__(self) -> str:
-        return f"{len(self.preferences)} own answers, {self.same} as in the data, {self.cut} cut"
+        told = f"{len(self.preferences)} own answers, {self.same} as in the data, {self.cut} cut"
+        return told + (f"; {self.too_long} prompts are too long to answer" if self.too_long else "")
 
 
 def answer_anew(engine: Engine, talks: Sequence[Sequence[Message]], params: SamplingParams, seed: int) -> OwnAnswers:
     """Let the model answer the last turn of conversations; a draw follows from the seed and the talk's place.
 
-    Raises DataError for a conversation that does not end with an answer, or is too long for the engine.
+    Raises DataError for a conversation that does not end with an answer, or if none leaves room for one.
     """
     tokenizer = engine.tokenizer
     if tokenizer is None:
@@ -79,46 +83,51 @@ def answer_anew(engine: Engine, talks: Sequence[Sequence[Message]], params: Samp
     for number, talk in enumerate(talks, start=1):
         if len(talk) < 2 or talk[-1].role != "assistant":
             raise DataError(f"conversation {number} does not end with an answer to something: nothing to play against.")
-    prompts = [encode_chat(tokenizer, talk[:-1], add_generation_prompt=True) for talk in talks]
-    drawn = [params.model_copy(update={"seed": make_seed(seed, "spin", place)}) for place in range(len(talks))]
-    answers = engine.generate(prompts, drawn)
+    asked = [
+        (place, talk, ids)
+        for place, talk in enumerate(talks)
+        if len(ids := encode_chat(tokenizer, talk[:-1], add_generation_prompt=True)) < engine.max_len
+    ]
+    if not asked:
+        raise DataError(f"none of {len(talks)} prompts leaves room to answer in a context of {engine.max_len} symbols.")
+    drawn = [params.model_copy(update={"seed": make_seed(seed, "spin", place)}) for place, _, _ in asked]
+    answers = engine.generate([ids for _, _, ids in asked], drawn)
     prefix = answer_prefix(tokenizer)
     preferences = [
         Preference(tuple(talk[:-1]), talk[-1].content, answer.text.removeprefix(prefix))
-        for talk, answer in zip(talks, answers, strict=True)
+        for (_, talk, _), answer in zip(asked, answers, strict=True)
     ]
     same = sum(one.chosen == one.rejected for one in preferences)
-    return OwnAnswers(preferences, sum(answer.done != "stop" for answer in answers), same)
+    cut = sum(answer.done != "stop" for answer in answers)
+    return OwnAnswers(preferences, cut, same, len(talks) - len(asked))
 
 
+@dataclass
 class Spin:
     """The batches of self-play fine-tuning, as `fit` takes them."""
 
-    def __init__(
-        self,
-        model: Model,
-        tokenizer: Tokenizer,
-        talks: Sequence[Sequence[Message]],
-        config: SpinConfig,
-        seed: int,
-        runtime: Runtime,
-        directory: Path,
-        say: Callable[[str], object] = print,
-    ) -> None:
-        """Take what is trained and the data's conversations; each round's pairs are kept in the directory, so that a
-        run that was killed goes on with them. `say` takes a line about each round.
-        """
-        if not talks:
+    model: Model
+    """What is trained."""
+    tokenizer: Tokenizer
+    talks: Sequence[Sequence[Message]]
+    """The data's conversations; each ends with an answer."""
+    config: SpinConfig
+    seed: int
+    runtime: Runtime
+    directory: Path
+    """Where each round's pairs are kept, so that a run that was killed goes on with them."""
+    say: Callable[[str], object] = print
+    """Takes a line about each round."""
+
+    def __post_init__(self) -> None:
+        if not self.talks:
             raise DataError("there are no conversations to play against.")
-        self.model = model
-        self.tokenizer = tokenizer
-        self.talks = talks
-        self.config = config
-        self.seed = seed
-        self.runtime = runtime
-        self.directory = directory
-        self.say = say
-        self.engine = Engine(prepare_for_decoding(model, runtime.dtype), tokenizer, max_rows=config.max_rows)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Return what answers: a copy of the model, laid out for decoding."""
+        prepared = prepare_for_decoding(self.model, self.runtime.dtype)
+        return Engine(prepared, self.tokenizer, max_rows=self.config.max_rows)
 
     def batches_from(self, step: int) -> Iterator[Sequence[Batch]]:
         """Yield the micro-batches of a step, then of every step after it, for this rank.
