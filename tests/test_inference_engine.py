@@ -139,6 +139,16 @@ def test_rows_are_used_again_by_prompts_that_begin_alike():
     assert turn.symbols == recompute(model, turn.prompt, 10)[0]
 
 
+def test_a_turn_goes_on_from_a_short_prompt_and_its_answer():
+    model = make("grouped")
+    engine = Engine(model, max_rows=4)
+    [first, _] = engine.generate([[5, 9, 200], [7]], STOPLESS.model_copy(update={"max_symbols": 20}))
+    before = engine.prefilled_symbols
+    [turn] = engine.generate([[*first.ids, 5]], STOPLESS)
+    assert engine.prefilled_symbols - before == 2
+    assert turn.symbols == recompute(model, turn.prompt, 10)[0]
+
+
 def test_changed_weights_are_never_mixed_with_old_memory():
     model = make("plain")
     engine = Engine(model)
