@@ -54,7 +54,7 @@ def finish(
     }
     run.write_final_metrics(figures)
     write_report(run.path)
-    _say(run, asked, place, text, examination, gains, screen)
+    _say(run, asked, place, text, examination, adapted, gains, screen)
 
 
 def _save(run: RunDirectory, adapter: Adapter, loaded: LoadedModel) -> Path:
@@ -97,6 +97,7 @@ def _say(
     place: Path,
     text: str | None,
     examination: Examination,
+    adapted: Examined,
     gains: Sequence[tuple[str, str, dict[str, float | int | str]]],
     screen: Screen,
 ) -> None:
@@ -105,8 +106,7 @@ def _say(
         seen = examination.find(who)
         if seen is not None:
             rows.append([who, *(_interval(seen, score) for score in ("strict", "lenient", "formatted"))])
-            n = seen.n
-    screen.show_table(f"{asked.task}, {n} questions, per cent", rows, ("", "strict", "lenient", "asked form"))
+    screen.show_table(f"{asked.task}, {adapted.n} questions, per cent", rows, ("", "strict", "lenient", "asked form"))
     for against in (BASE, CONTROL):
         lines = [line for who, line, _ in gains if who == against]
         if lines:
