@@ -1,9 +1,10 @@
 """One step of GRPO beside TRL's GRPOTrainer: SmolLM2-135M, 8 answers of 64 symbols, to 1 and to 4 prompts.
 
-Both sides train the same adapter of the same weights on the same prompts with a reward of digits, sample at temperature
-1 and never stop an answer early. Each contestant is a process of its own: its steps are timed inside its own training
-loop (median, the first left out), its memory is the peak of what the process held, imports and all. They take turns, a
-run of a few steps each (A B A B). Bars: a third of the seconds of TRL's best of fp32 and bf16, half of its memory.
+Both sides train the same adapter of the same weights on the same prompts with a reward of digits, in micro-batches of
+as many answers, sample at temperature 1 and never stop an answer early. Each contestant is a process of its own: its
+steps are timed inside its own training loop (median, the first left out), its memory is the peak of what the process
+held, imports and all. They take turns, a run of a few steps each (A B A B). Bars: a third of the seconds of TRL's best
+of fp32 and bf16, half of its memory.
 
     python -m benchmarks.rl_step [--quick] [--threads N] [--adapter lora:r=8] [--prompts 1,4]
 """
@@ -36,7 +37,7 @@ def questions(n: int) -> list[str]:
     return [f"Write the numbers from {3 * k + 2} to {3 * k + 9}, one after the other." for k in range(n)]
 
 
-def train_ours(adapter: str, n_prompts: int, n_steps: int, spoken: list[float]) -> list[float]:
+def train_ours(chosen: argparse.Namespace, n_prompts: int, spoken: list[float]) -> list[float]:
     from smidgen.checkpoint import load_model
     from smidgen.inference import SamplingParams
     from smidgen.runtime import open_runtime
@@ -74,10 +75,11 @@ def train_ours(adapter: str, n_prompts: int, n_steps: int, spoken: list[float]) 
 
     runtime = open_runtime("auto", "cpu")
     # What is frozen needs no more than the dtype it is computed in; what trains is fp32.
-    loaded = load_model(MODEL, dtype=torch.float32 if adapter == "full" else runtime.dtype)
-    attach(loaded.model, read_adapter(adapter))
+    loaded = load_model(MODEL, dtype=torch.float32 if chosen.adapter == "full" else runtime.dtype)
+    attach(loaded.model, read_adapter(chosen.adapter))
     sampling = SamplingParams(temperature=1.0, max_symbols=SYMBOLS, stop_ids=frozenset())
-    config = RolloutConfig(prompts=n_prompts, answers=ANSWERS, sampling=sampling)
+    longest = SYMBOLS + 64  # the prompts have about 40 symbols
+    config = RolloutConfig(prompts=n_prompts, answers=ANSWERS, sampling=sampling, micro_symbols=chosen.micro * longest)
     engine = open_engine(loaded.model, loaded.tokenizer, config, runtime)
     steps = OnPolicy(
         engine,
@@ -90,7 +92,7 @@ def train_ours(adapter: str, n_prompts: int, n_steps: int, spoken: list[float]) 
         lambda seen: spoken.append(seen.seconds),
     )
     optimizer = AdamWConfig(learning_rate=1e-5, weight_decay=0.0)
-    training = TrainConfig(budget=StepBudget(steps=n_steps), optimizer=optimizer, compile="off")
+    training = TrainConfig(budget=StepBudget(steps=chosen.steps), optimizer=optimizer, compile="off")
     ends: list[float] = [time.perf_counter()]
     fit(
         loaded.model,
@@ -103,7 +105,7 @@ def train_ours(adapter: str, n_prompts: int, n_steps: int, spoken: list[float]) 
     return [after - before for before, after in pairwise(ends)]
 
 
-def train_theirs(adapter: str, n_prompts: int, n_steps: int, dtype: str) -> list[float]:
+def train_theirs(chosen: argparse.Namespace, n_prompts: int, dtype: str) -> list[float]:
     import transformers
     from datasets import Dataset
     from peft import LoraConfig
@@ -114,7 +116,7 @@ def train_theirs(adapter: str, n_prompts: int, n_steps: int, dtype: str) -> list
     from smidgen.surgery.config import read_adapter
 
     transformers.logging.set_verbosity_error()
-    wanted = read_adapter(adapter)
+    wanted = read_adapter(chosen.adapter)
     peft = None
     if isinstance(wanted, Lora):
         peft = LoraConfig(r=wanted.r, lora_alpha=wanted.scale * wanted.r, target_modules="all-linear")
@@ -135,14 +137,15 @@ def train_theirs(adapter: str, n_prompts: int, n_steps: int, dtype: str) -> list
 
     config = GRPOConfig(
         output_dir="unused",
-        per_device_train_batch_size=ANSWERS * n_prompts,
+        per_device_train_batch_size=chosen.micro,
+        gradient_accumulation_steps=ANSWERS * n_prompts // chosen.micro,
         num_generations=ANSWERS,
         max_completion_length=SYMBOLS,
         generation_kwargs={"min_new_tokens": SYMBOLS},
         temperature=1.0,
         beta=0.0,
         learning_rate=1e-5,
-        max_steps=n_steps,
+        max_steps=chosen.steps,
         bf16=False,
         use_cpu=True,
         gradient_checkpointing=False,
@@ -171,9 +174,9 @@ def work(chosen: argparse.Namespace) -> None:
     n_prompts = int(chosen.prompts)
     spoken: list[float] = []
     if side == "trl":
-        seconds = train_theirs(chosen.adapter, n_prompts, chosen.steps, dtype)
+        seconds = train_theirs(chosen, n_prompts, dtype)
     else:
-        seconds = train_ours(chosen.adapter, n_prompts, chosen.steps, spoken)
+        seconds = train_ours(chosen, n_prompts, spoken)
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": seconds[1:], "megabytes": megabytes, "answering": spoken[1:]}))
 
@@ -181,6 +184,7 @@ def work(chosen: argparse.Namespace) -> None:
 def ask(side: str, n_prompts: int, chosen: argparse.Namespace) -> dict:
     command = [sys.executable, "-m", "benchmarks.rl_step", "--worker", side, "--prompts", str(n_prompts)]
     command += ["--adapter", chosen.adapter, "--steps", str(chosen.steps), "--threads", str(chosen.threads)]
+    command += ["--micro", str(chosen.micro)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -214,6 +218,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--adapter", default="lora:r=8", help="what is trained: lora:r=N or full")
+    parser.add_argument("--micro", type=int, default=2, help="answers of a micro-batch: the memory of a step")
     parser.add_argument("--prompts", default="1,4")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -227,7 +232,8 @@ def main() -> None:
         return
     if chosen.quick:
         chosen.prompts, chosen.steps, chosen.rounds = "1", 3, 1
-    print(f"{MODEL}, {chosen.adapter}, {ANSWERS} answers of {SYMBOLS} symbols, {chosen.threads} threads\n")
+    told = f"{ANSWERS} answers of {SYMBOLS} symbols, {chosen.micro} at a time"
+    print(f"{MODEL}, {chosen.adapter}, {told}, {chosen.threads} threads\n")
     print(f"{'prompts':<9}{'side':<12}{'s/step':>10}{'peak MB':>10}{'faster':>9}{'smaller':>9}")
     cases = [compare(int(n), chosen.rounds, chosen) for n in chosen.prompts.split(",")]
     weakest = min(cases, key=lambda case: case["ratios"]["seconds"])
