@@ -66,6 +66,7 @@ def play(model: Model, tokenizer: Tokenizer, options: argparse.Namespace, runtim
         matches=options.matches,
         opponents={name: float(share) for name, share in weights.items()},
         opening=options.opening,
+        discount=options.discount,
     )
     folder, states = options.out / "selfplay", options.out / "selfplay" / "checkpoints"
     selfplay = SelfPlay(model, tokenizer, config, options.seed, runtime, folder, tell)
@@ -102,8 +103,9 @@ def main() -> None:
     parser.add_argument("--play", default="6m", help="time for self-play")
     parser.add_argument("--opponents", default="self=1", help="self=2,past=1,random=1: shares of the matches")
     parser.add_argument("--opening", type=int, default=4, help="random moves, at most, before a match begins")
+    parser.add_argument("--discount", type=float, default=0.7, help="what a move counts of what the next one does")
     parser.add_argument("--matches", type=int, default=64, help="matches of a step")
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--rated", type=int, default=1000, help="games against each player, before and after")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/selfplay"))
@@ -142,6 +144,7 @@ def main() -> None:
         "matches": options.matches,
         "opponents": options.opponents,
         "opening": options.opening,
+        "discount": options.discount,
         "before": {name: rates.as_dict() for name, rates in before.items()},
         "after": {name: rates.as_dict() for name, rates in after.items()},
         "reward_gained": gains,

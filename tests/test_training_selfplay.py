@@ -29,7 +29,7 @@ from smidgen.training.objectives.policy import PolicyConfig
 from smidgen.training.objectives.preference import Preference, PreferenceConfig
 from smidgen.training.past import PastSelf, trained_weights
 from smidgen.training.rollouts import follow
-from smidgen.training.selfplay import Played, SelfPlay, SelfPlayConfig
+from smidgen.training.selfplay import Played, SelfPlay, SelfPlayConfig, spread
 from smidgen.training.spin import Spin, SpinConfig, answer_anew
 
 pytest.importorskip("textarena")
@@ -116,6 +116,12 @@ def test_what_a_role_earns_is_compared_with_what_that_role_has_earned(taught):
     mine, other = (selfplay.memory.baselines[f"nim:piles=2/player {role}/self"] for role in (0, 1))
     assert mine == pytest.approx(-other)
     assert abs(mine) <= 1
+
+
+def test_with_a_discount_the_last_move_is_credited_most():
+    assert spread(-2.0, 3, 0.5) == [-0.5, -1.0, -2.0]
+    assert spread(1.0, 4, 1.0) == [1.0] * 4
+    assert spread(1.0, 0, 0.5) == []
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,9 @@ class SelfPlayConfig(Config):
     """How moves are drawn; seeds are given to each. Log-probabilities are the model's own, at temperature 1."""
     baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """How much of what a role has earned on average a match leaves of it; 0.95 in SPIRAL."""
+    discount: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """What a role's move counts of what its next one does; below 1, the last moves are blamed and praised most. 1 in
+    SPIRAL."""
     past_every: Annotated[int, Field(ge=1)] = 10
     """Steps after which the weights are kept as a past self; the first ones are."""
     past_kept: Annotated[int, Field(ge=1)] = 10
@@ -151,7 +154,7 @@ class SelfPlay:
         rated: list[float] = []
         for seat, advantage in zip(seats, advantages.tolist(), strict=True):
             answers += seat.answers
-            rated += [advantage] * len(seat.answers)
+            rated += spread(advantage, len(seat.answers), config.discount)
         batches = policy_batches([answers], torch.tensor([rated]), config.micro_symbols)
         played = _see(step, seats, matches[0], time.perf_counter() - began)
         self.memory.finish(step, baselines, played.as_record())
@@ -173,6 +176,11 @@ class SelfPlay:
             opening = make_seed(seed, "opening") % (self.config.opening + 1)
             matches.append(Match(game, (first, second), seed, opening))
         return matches
+
+
+def spread(advantage: float, n: int, discount: float) -> list[float]:
+    """Return what each of a role's `n` moves is credited with: the last with all, each before it with less."""
+    return [advantage * discount**left for left in reversed(range(n))]
 
 
 @dataclass(frozen=True)
