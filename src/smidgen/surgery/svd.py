@@ -78,7 +78,7 @@ def _krylov_svd(
         u, s, vt = _krylov_svd(matrix.mT, r, width)
         return vt.mT, s, u.mT
     basis = torch.linalg.qr(normals((matrix.shape[1], width), 1.0, seed=0, index=0).to(matrix.device)).Q
-    images, most = matrix @ basis, min(matrix.shape[1], MOST_BLOCKS * width)
+    images, most, exhausted = matrix @ basis, min(matrix.shape[1], MOST_BLOCKS * width), False
     while True:
         for _ in range(STRIDE):
             block = matrix.mT @ images[:, -width:]

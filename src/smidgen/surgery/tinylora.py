@@ -121,8 +121,7 @@ class _Cores(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
-        (grad,) = grad_outputs
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         projections, groups, n_groups = ctx.constants
         by_map = torch.einsum("...mrs,murs->...mu", grad, projections)
         total = by_map.new_zeros(*by_map.shape[:-2], n_groups, by_map.shape[-1])
