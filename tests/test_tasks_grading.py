@@ -135,7 +135,7 @@ def test_countdown_takes_any_solution_that_keeps_the_rule():
 
 def test_arithmetic_is_worked_out_products_first():
     assert work_out("17 - 5 * 2 + 1") == [("5 * 2", 10), ("17 - 10", 7), ("7 + 1", 8)]
-    task = load_task("arithmetic:hard,working=true")
+    task = load_task("arithmetic:hard,form=working")
     for example in islice(task.training_examples(0), 300):
         assert eval(example.question) == int(example.extra["number"])
         assert all(eval(line.replace("=", "==")) for line in example.answer.splitlines()[:-1])
@@ -149,7 +149,26 @@ def test_every_rung_of_the_ladder_has_questions_of_its_kind(level: str):
     assert len(tested) >= (10 if small else 150), len(tested)
     assert len({e.question for e in tested}) == len(tested)
     for example in tested:
-        assert eval(example.question) == int(example.answer) >= 0
+        assert eval(example.question) == int(example.extra["number"]) >= 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("7 + 5 = 12", (1, 1, True)),
+        ("7+5 = 12.", (1, 1, True)),
+        ("7 + 5 = 13", (0, 0, True)),
+        ("12", (0, 1, False)),
+        ("5 + 7 = 12", (0, 1, False)),
+        ("7 + 5 = 12, as I said", (0, 1, False)),
+        ("7 + 5 =", (0, 0, False)),
+    ],
+)
+def test_an_equation_is_the_question_with_its_result(answer: str, expected: tuple[float, float, bool]):
+    task = load_task("arithmetic:sums,form=equation")
+    example = Example("", "7 + 5", "7 + 5 = 12", extra={"number": "12"})
+    graded = task.grade(example, answer)
+    assert (graded.strict, graded.lenient, graded.formatted) == expected
 
 
 def test_the_same_sum_in_another_order_is_on_the_same_side():

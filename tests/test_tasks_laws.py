@@ -19,7 +19,7 @@ NAMES = [
     *(name for name in TASKS),
     *("arithmetic:1digit-add", "arithmetic:2digit-add", "arithmetic:medium", "arithmetic:hard", "arithmetic:expert"),
     *(
-        "arithmetic:steps=2,working=true",
+        "arithmetic:steps=2,form=working",
         "arithmetic:operations=/,negative=true",
         "arithmetic:digits=1,by=3,operations=-",
     ),

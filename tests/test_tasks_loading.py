@@ -304,7 +304,8 @@ def test_the_examples_of_the_manual_work(tmp_path: Path):
     task = load_task(str(tmp_path / "binary.py"), say=lambda line: None)
     for example in islice(task.examples(), 20):
         assert task.grade(example, example.answer).strict == 1 == task.reward(example, f" {example.answer}")
-        assert task.reward(example, f"It is {example.answer}") == 0.5
+        wordy, wordier = f"It is {example.answer}", f"As far as I can tell, it is {example.answer}"
+        assert 0.25 < task.reward(example, wordier) < task.reward(example, wordy) < 0.5
     (tmp_path / "commands.jsonl").write_text(rows)
     (tmp_path / "test.jsonl").write_text(rows)
     table = load_task(f"{tmp_path}/commands.jsonl:test={tmp_path}/test.jsonl")

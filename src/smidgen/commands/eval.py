@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from smidgen.commands.grouping import gather
+
 
 @click.command()
 @click.argument("model")
@@ -17,18 +19,31 @@ import click
     metavar="NAME",
     help="Ask the questions of a task, too: village, arithmetic:easy, gsm8k, mine.jsonl, mine.py (docs/tasks.md).",
 )
-@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the tasks' local files.")
-@click.option("--adapter", metavar="ADAPTER", help="A directory or an adapter string, applied to the model.")
+@click.option(
+    "--data",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    expose_value=False,
+    callback=gather,
+    help="Folder of the tasks' local files.",
+)
+@click.option(
+    "--adapter",
+    metavar="ADAPTER",
+    expose_value=False,
+    callback=gather,
+    help="A directory or an adapter string, applied to the model.",
+)
 @click.option("--limit", type=click.IntRange(min=1), default=500, help="Most questions of a task. Default: 500.")
 @click.option("--max-bytes", type=click.IntRange(min=1), default=1_000_000, help="Most text scored. Default: 1000000.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps. Default: the fastest one here.")
+@click.pass_obj
 def command(
+    beside: dict[str, Any] | None,
     model: str,
     text: Path | None,
     tasks: tuple[str, ...],
-    data: Path | None,
-    adapter: str | None,
     limit: int,
     max_bytes: int,
     as_json: bool,
@@ -40,7 +55,7 @@ def command(
     """
     from smidgen.journey.assess import Asked, assess
 
-    results = assess(Asked(model, text, tasks, limit, max_bytes, data, adapter), device)
+    results = assess(Asked(model, text, tasks, limit, max_bytes, **(beside or {})), device)
     if as_json:
         click.echo(json.dumps(results))
         return

@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import partial
 from operator import add, mul, sub, truediv
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -20,7 +20,7 @@ from smidgen.tasks.base import Example, Grade
 from smidgen.tasks.files import Files
 from smidgen.tasks.grading import MARK, grade_number
 from smidgen.tasks.options import full_name, read_options
-from smidgen.tasks.question import QuestionTask
+from smidgen.tasks.question import QuestionTask, reward_of_grade, reward_strictly
 from smidgen.tasks.sources import Drawn
 
 Operation = Callable[[Any, Any], Fraction]
@@ -28,7 +28,7 @@ OPERATIONS: Mapping[str, Operation] = {"+": add, "-": sub, "*": mul, "/": truedi
 """What a sign does to two fractions."""
 
 LEVELS: Mapping[str, Mapping[str, Any]] = {
-    "graded": {"levels": ("sums", "differences", "times-table", "1digit-2step")},
+    "graded": {"levels": ("sums", "differences", "times-table", "1digit-2step"), "form": "equation"},
     "sums": {"largest": 20, "operations": "+"},
     "differences": {"largest": 20, "operations": "-"},
     "times-table": {"largest": 12, "operations": "*"},
@@ -52,11 +52,13 @@ LEVELS: Mapping[str, Mapping[str, Any]] = {
 }
 """Four rungs together, then the ladder, about from the easiest rung to the hardest."""
 
-_ASKING = "What is {question}? Answer with the number alone."
-"""Asked so, SmolLM2-135M-Instruct gives the bare number 7% of the time at temperature 1, and 3% right: from there on
-rewards can lead. "Calculate 3 + 5. Reply with only the result." finds more sums (33% against 20%) and no bare number,
-and 29 steps of reinforcement learning found none either (LOG.md, 2026-11-22)."""
-_ASKING_TO_WORK = f"What is {{question}}? Work it out step by step, then end with a line of {MARK} and the number."
+ASKINGS = {
+    "number": "What is {question}? Answer with the number alone.",
+    "equation": "What is {question}? Answer with the whole equation and nothing else, as in 2 + 1 = 3.",
+    "working": f"What is {{question}}? Work it out step by step, then end with a line of {MARK} and the number.",
+}
+"""How each form of the answer is asked for. Asked for the number, SmolLM2-135M-Instruct gave no bare right one in 256
+answers at temperature 1: rewards have nothing to lead by. An equation is how it answers anyway."""
 _NAMES = {"+": "addition", "-": "subtraction", "*": "multiplication", "/": "division"}
 
 
@@ -77,8 +79,11 @@ class ArithmeticConfig(Config):
     """Numbers are 0 to this, each as likely, in place of `digits` and `by`."""
     levels: tuple[str, ...] = ()
     """Rungs that questions are drawn from, each as often, in place of the settings above; none: the settings."""
-    working: bool = False
-    """Whether the working is asked for: the number then stands on a last line after ####."""
+    form: Literal["number", "equation", "working"] = "number"
+    """What is asked for: the number alone; the question with its result, 3 + 5 = 8; or the working, the number then
+    on a last line after ####."""
+    reward: Literal["strict", "shaped"] = "shaped"
+    """What an answer earns: the strict score, or something for a right number in another form, more the shorter."""
     n: int = Field(default=1000, ge=1)
     """Most questions of the test set; a rung with few different questions has fewer."""
 
@@ -89,10 +94,18 @@ def make_arithmetic(options: str, files: Files) -> QuestionTask:
     name = full_name("arithmetic", options)
 
     def grade(example: Example, answer: str) -> Grade:
-        return grade_number(answer, example.extra["number"], marked=config.working)
+        graded = grade_number(answer, example.extra["number"], marked=config.form == "working")
+        return graded if config.form != "equation" else grade_equation(example, answer, graded)
 
-    asking = _ASKING_TO_WORK if config.working else _ASKING
-    return QuestionTask(name, asking, Drawn(name, partial(_draw_from, config), config.n), grade)
+    rewarder = reward_of_grade if config.reward == "shaped" else reward_strictly
+    return QuestionTask(name, ASKINGS[config.form], Drawn(name, partial(_draw_from, config), config.n), grade, rewarder)
+
+
+def grade_equation(example: Example, answer: str, number: Grade) -> Grade:
+    """Grade an answer that should be the question, an equals sign and its result; a full stop does not count."""
+    left, equals, right = "".join(answer.split()).removesuffix(".").partition("=")
+    formatted = bool(equals) and left == "".join(example.question.split()) and right.removeprefix("-").isdecimal()
+    return Grade(float(formatted and right == example.extra["number"]), number.lenient, formatted)
 
 
 def _draw_from(config: ArithmeticConfig, rng: Random) -> Example | None:
@@ -100,7 +113,7 @@ def _draw_from(config: ArithmeticConfig, rng: Random) -> Example | None:
     if not config.levels:
         return draw_question(config, rng)
     level = rng.choice(config.levels)
-    drawn = draw_question(ArithmeticConfig(**LEVELS[level], working=config.working, n=config.n), rng)
+    drawn = draw_question(ArithmeticConfig(**LEVELS[level], form=config.form, n=config.n), rng)
     return drawn and replace(drawn, kind=level)
 
 
@@ -126,7 +139,7 @@ def draw_question(config: ArithmeticConfig, rng: Random) -> Example | None:
     return Example(
         id="",
         question=question,
-        answer=working if config.working else number,
+        answer={"number": number, "equation": f"{question} = {number}", "working": working}[config.form],
         kind=_NAMES[signs[0]] if config.steps == 1 else f"{config.steps} steps",
         # Among the numbers with as many digits as the right one.
         chance=1 / (10 if digits == 1 else 9 * 10 ** (digits - 1)),

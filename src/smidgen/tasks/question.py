@@ -32,6 +32,11 @@ def reward_of_grade(example: Example, answer: str, grade: Grade) -> float:
     return max(grade.strict, half_credit(grade) * (0.5 + 0.5 * brevity))
 
 
+def reward_strictly(example: Example, answer: str, grade: Grade) -> float:
+    """Return the strict score: nothing for what is right in another form, which would be learned instead."""
+    return grade.strict
+
+
 @dataclass(frozen=True)
 class QuestionTask:
     """A task that asks one question at a time in one user message."""
