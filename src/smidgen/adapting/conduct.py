@@ -10,7 +10,7 @@ import torch
 
 from smidgen.adapting.config import Adaptation
 from smidgen.adapting.examine import ADAPTED, BASE, CONTROL, Examination, Examined
-from smidgen.adapting.finish import finish
+from smidgen.adapting.finish import finish, round_numbers
 from smidgen.adapting.lesson import Lesson
 from smidgen.adapting.methods import METHODS
 from smidgen.adapting.request import AdaptRequest, settle
@@ -165,6 +165,7 @@ def _measure_and_learn(begun: Begun, clock: Clock) -> None:
         screen.say(f"Stopped at {learned.share:.0%}. Go on with the same command, or: smidgen adapt {run.path}")
         return
     screen.say(f"Learned in {learned.steps:,} steps, {format_time(learned.seconds)}.")
+    round_numbers(adapter)
     adapted = begun.ask(ADAPTED)
     finish(begun.run, asked, adapter, begun.loaded, learned, begun.examination, adapted, screen)
 

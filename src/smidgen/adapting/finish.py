@@ -4,22 +4,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from smidgen.adapting.config import Adaptation
 from smidgen.adapting.examine import ADAPTED, BASE, CONTROL, Examination, Examined, compare
 from smidgen.adapting.lesson import Learned
 from smidgen.checkpoint import LoadedModel, save_model
 from smidgen.checkpoint.adapters import save_adapter
-from smidgen.errors import ConfigError
 from smidgen.journey.screen import Screen
 from smidgen.planning.units import format_bytes
 from smidgen.reports.report import write_report
 from smidgen.runs import RunDirectory
 from smidgen.surgery.adapter import Adapter
-from smidgen.surgery.config import FullConfig, write_adapter
+from smidgen.surgery.config import FullConfig, TinyLoraConfig, write_adapter
 from smidgen.surgery.text import to_text
 
 LARGEST_TEXT = 1000
 """Numbers that are still worth a line in the terminal."""
+
+
+def round_numbers(adapter: Adapter) -> None:
+    """Round what is told as a line of text to what the line says, so that what is measured is what is pasted."""
+    if _fits_a_line(adapter):
+        adapter.load_state({name: tensor.to(torch.bfloat16).to(tensor) for name, tensor in adapter.state().items()})
+
+
+def _fits_a_line(adapter: Adapter) -> bool:
+    config = adapter.config
+    rests_on_a_file = isinstance(config, TinyLoraConfig) and config.stored
+    return not isinstance(config, FullConfig) and not rests_on_a_file and adapter.n_parameters <= LARGEST_TEXT
 
 
 def finish(
@@ -34,7 +47,7 @@ def finish(
 ) -> None:
     """Write everything, the final figures last, and say what came of it."""
     place = _save(run, adapter, loaded)
-    text = _text_of(adapter)
+    text = to_text(adapter) if _fits_a_line(adapter) else None
     gains = _gains(asked, examination, adapted)
     figures: dict[str, Any] = {
         "finished": True,
@@ -64,16 +77,6 @@ def _save(run: RunDirectory, adapter: Adapter, loaded: LoadedModel) -> Path:
     place = run.path / "adapter"
     save_adapter(place, adapter)
     return place
-
-
-def _text_of(adapter: Adapter) -> str | None:
-    """Return the adapter string where it is short enough to be pasted; None where it is not."""
-    if isinstance(adapter.config, FullConfig) or adapter.n_parameters > LARGEST_TEXT:
-        return None
-    try:
-        return to_text(adapter)
-    except ConfigError:  # rests on factors from a file
-        return None
 
 
 def _gains(

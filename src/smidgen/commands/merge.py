@@ -9,7 +9,9 @@ import click
 @click.argument("model")
 @click.argument("adapter")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to write.")
-@click.option("--as", "form", type=click.Choice(["model", "peft", "lora"]), default="model", show_default=True)
+@click.option(
+    "--as", "form", type=click.Choice(["model", "peft", "lora"]), default="model", help="What to write. Default: model."
+)
 def command(model: str, adapter: str, out: Path, form: str) -> None:
     """Write MODEL with ADAPTER folded in; `--as peft` the adapter in PEFT's files, `--as lora` as ordinary LoRA there.
 
