@@ -129,6 +129,7 @@ def test_an_adapter_is_used_merged_and_refused_by_another_base(smidgen: Smidgen,
     assert smidgen("merge", "base", "runs/it/adapter", "--out", "whole").code == 0
     assert smidgen("generate", "whole", "so", "--max-symbols", "3").code == 0
     assert smidgen("merge", "base", text, "--as", "lora", "--out", "peft").code == 0
+    assert "--adapter runs/it/adapter" in smidgen("chat", "runs/it").err
     refused = smidgen("generate", "pooled", "so", "--adapter", text)
     assert refused.code == 2
     assert text.split(":")[2] in refused.err

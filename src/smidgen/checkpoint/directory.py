@@ -172,6 +172,8 @@ def resolve_directory(path: Path) -> Path:
         return path
     if (path / "model" / "config.json").is_file():
         return path / "model"
+    if (path / "adapter").is_dir():
+        raise CheckpointError(f"{path}: is an adaptation, not a model. Name its base, and --adapter {path / 'adapter'}")
     if (path / "recipe.toml").is_file():
         raise CheckpointError(f"{path}: the run has no finished model yet. Go on with it: smidgen train {path}")
     ggufs = sorted(p.name for p in path.glob("*.gguf"))
