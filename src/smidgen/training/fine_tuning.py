@@ -11,7 +11,7 @@ LEARNING_RATES: Mapping[str, Mapping[str, float]] = {
     "full": {"next_token": 1e-4, "preference": 5e-6, "policy": 5e-6},
     "bias": {"next_token": 1e-3, "preference": 1e-4, "policy": 3e-4},
     "ia3": {"next_token": 3e-3, "preference": 3e-4, "policy": 1e-3},
-    "lora": {"next_token": 5e-4, "preference": 5e-5, "policy": 1e-4},
+    "lora": {"next_token": 5e-4, "preference": 5e-5, "policy": 5e-4},
     "lora_xs": {"next_token": 4e-3, "preference": 5e-4, "policy": 1e-3},
     "tinylora": {"next_token": 1e-2, "preference": 2e-3, "policy": 5e-3},
 }
