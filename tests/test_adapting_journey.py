@@ -135,6 +135,35 @@ def test_an_adapter_is_used_merged_and_refused_by_another_base(smidgen: Smidgen,
     assert text.split(":")[2] in refused.err
 
 
+def test_a_run_that_trained_can_be_a_base_and_one_that_adapts_takes_no_other_options(smidgen: Smidgen, place: Path):
+    run = place / "runs" / "trained"
+    run.mkdir(parents=True)
+    (place / "base").rename(run / "model")
+    (run / "recipe.toml").write_text('name = "trained"\n')
+    asked = ("--task", "capitals.py", "--adapter", "tinylora:3", "--steps", "1", "--name", "it", *RL)
+    assert smidgen("adapt", run, *asked).code == 0
+    assert "is finished" in smidgen("adapt", "runs/it").out
+    assert "cannot change a run" in smidgen("adapt", "runs/it", "--adapter", "ia3").err
+
+
+def test_a_run_that_goes_on_learns_no_longer_than_it_was_given(smidgen: Smidgen, place: Path, monkeypatch):
+    from smidgen.adapting import conduct
+    from smidgen.adapting.lesson import Learned
+
+    seen = []
+
+    def stops(lesson, config):
+        seen.append(lesson.budget.seconds)
+        return Learned("interrupted", 0, 0.0, 0.0)
+
+    monkeypatch.setitem(conduct.LEARNERS, "rl", stops)
+    asked = ("adapt", "base", "--task", "capitals.py", "--adapter", "tinylora:3", "--name", "it", "--time", "2m", *RL)
+    assert smidgen(*asked).code == smidgen(*asked).code == smidgen("adapt", "runs/it").code == 0
+    assert len(set(seen)) == 1
+    assert len(seen) == 3
+    assert seen[0] < 120
+
+
 def test_a_byte_model_learns_from_rewards_too(smidgen: Smidgen, place: Path):
     told = smidgen("adapt", "pooled", "--task", "capitals.py", "--adapter", "tinylora:3", "--steps", "2", *RL)
     assert told.code == 0, told.err

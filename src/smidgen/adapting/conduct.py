@@ -12,7 +12,7 @@ from smidgen.adapting.config import Adaptation
 from smidgen.adapting.examine import ADAPTED, BASE, CONTROL, Examination, Examined
 from smidgen.adapting.finish import finish, round_numbers
 from smidgen.adapting.lesson import Lesson
-from smidgen.adapting.methods import METHODS
+from smidgen.adapting.methods import LEARNERS
 from smidgen.adapting.request import AdaptRequest, settle
 from smidgen.checkpoint import LoadedModel, load_model, load_training_state
 from smidgen.config import load_config
@@ -32,7 +32,7 @@ from smidgen.training.config import Budget, TimeBudget
 from smidgen.training.interrupts import stop_on_signals
 
 ROWS = 32
-"""Questions under way at once: past 32 rows a 135M model answers no more a second on two cores (LOG.md)."""
+"""Questions under way at once."""
 LEAST_SECONDS = 20.0
 """Of learning, below which there is no point in beginning."""
 
@@ -84,7 +84,7 @@ def adapt(request: AdaptRequest, screen: Screen, clock: Clock) -> RunDirectory |
             runtime = dataclasses.replace(runtime, dtype=choose_dtype(asked.precision, runtime.device))
             try:
                 begun = _begin(asked, request, run, runtime, screen)
-            except BaseException:
+            except BaseException:  # whatever it was, Ctrl-C included: a run that never began must leave nothing
                 run.discard()
                 raise
             _measure_and_learn(begun, clock)
@@ -153,14 +153,14 @@ def _measure_and_learn(begun: Begun, clock: Clock) -> None:
             adapter,
             begun.loaded.tokenizer,
             begun.task,
-            _budget(asked.budget, clock, base.figures["seconds"]),
+            _budget(begun, clock, base.figures["seconds"]),
             run,
             begun.runtime,
             screen,
             tell,
             should_stop,
         )
-        learned = METHODS[type(asked.by)](lesson, asked.by)
+        learned = LEARNERS[asked.by.type](lesson, asked.by)
     if not learned.is_over:
         screen.say(f"Stopped at {learned.share:.0%}. Go on with the same command, or: smidgen adapt {run.path}")
         return
@@ -170,11 +170,15 @@ def _measure_and_learn(begun: Begun, clock: Clock) -> None:
     finish(begun.run, asked, adapter, begun.loaded, learned, begun.examination, adapted, screen)
 
 
-def _budget(budget: Budget, clock: Clock, seconds_to_ask: float) -> Budget:
+def _budget(begun: Begun, clock: Clock, seconds_to_ask: float) -> Budget:
     """Return what learning may use: of a time for the whole command, what measuring leaves of it.
 
+    It is settled by the command that begins to learn; one that goes on has what that one had.
     Raises BudgetError if that is next to nothing.
     """
+    budget, facts = begun.asked.budget, begun.run.read_resolved()
+    if facts.get("learning_seconds") is not None:
+        return TimeBudget(seconds=facts["learning_seconds"])
     if clock.total_seconds is None or not isinstance(budget, TimeBudget):
         return budget
     left = clock.total_seconds - clock.elapsed - 1.2 * seconds_to_ask - 5.0
@@ -184,6 +188,7 @@ def _budget(budget: Budget, clock: Clock, seconds_to_ask: float) -> Budget:
             f"--time {format_time(clock.total_seconds)} is too short: measuring alone takes that. "
             f"Use --time {format_time(enough)}, or ask fewer questions with --limit."
         )
+    begun.run.write_resolved({**facts, "learning_seconds": left})
     return TimeBudget(seconds=left)
 
 

@@ -1,5 +1,6 @@
 """What decides an adaptation, whole: the base, the task, the adapter and the way it learns."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -108,6 +109,16 @@ class SearchMethod(Config):
 
 
 MethodConfig = Annotated[RlConfig | SftConfig | DpoConfig | SpinMethod | SearchMethod, Field(discriminator="type")]
+
+
+METHODS: Mapping[str, type[Config]] = {
+    "rl": RlConfig,
+    "sft": SftConfig,
+    "dpo": DpoConfig,
+    "spin": SpinMethod,
+    "search": SearchMethod,
+}
+"""The ways to learn by the names that `--by` takes."""
 
 
 class Adaptation(Config):

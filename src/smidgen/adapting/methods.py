@@ -14,7 +14,7 @@ from smidgen.data.preferences import encode_preferences, read_preferences
 from smidgen.data.supervised import ExampleStream, StepLayout, encode_examples
 from smidgen.errors import ConfigError
 from smidgen.inference import Engine, prepare_for_decoding
-from smidgen.training.config import TokenBudget
+from smidgen.training.config import TimeBudget, TokenBudget
 from smidgen.training.objectives.next_token import NextTokenConfig
 from smidgen.training.objectives.preference import reference_log_probs
 from smidgen.training.rl_preflight import describe, look_before_learning, require_signal
@@ -143,16 +143,19 @@ def learn_by_search(lesson: Lesson, config: SearchMethod) -> Learned:
         )
     vector = lesson.adapter.weights["v"]
     lesson.adapter.load_state({"v": found.vector.view(vector.shape).to(vector)})
-    share = 1.0 if found.ended != "interrupted" else found.seconds / getattr(budget, "seconds", found.seconds)
+    whole, done = (
+        (budget.seconds, found.seconds) if isinstance(budget, TimeBudget) else (budget.steps, found.generations)
+    )
+    share = done / whole if found.ended == "interrupted" else 1.0
     return Learned(found.ended, found.generations, share, found.seconds)
 
 
-METHODS: Mapping[type, Callable[[Lesson, Any], Learned]] = {
-    RlConfig: learn_by_rewards,
-    SftConfig: learn_by_examples,
-    DpoConfig: learn_by_preferences,
-    SpinMethod: learn_by_oneself,
-    SearchMethod: learn_by_search,
+LEARNERS: Mapping[str, Callable[[Lesson, Any], Learned]] = {
+    "rl": learn_by_rewards,
+    "sft": learn_by_examples,
+    "dpo": learn_by_preferences,
+    "spin": learn_by_oneself,
+    "search": learn_by_search,
 }
 """How each method's config is carried out."""
 

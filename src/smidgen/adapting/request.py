@@ -1,20 +1,21 @@
 """From what a person typed to an adaptation: options, or a recipe, with single keys overridden."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smidgen.adapting.config import Adaptation
-from smidgen.config import apply_overrides, load_config, validate_config
+from smidgen.adapting.config import METHODS, Adaptation
+from smidgen.config import apply_overrides, load_config, read_toml, validate_config
 from smidgen.errors import ConfigError
 from smidgen.planning.units import parse_time
 from smidgen.runs import RunDirectory
 from smidgen.surgery.config import read_adapter
 
-METHODS = ("rl", "sft", "dpo", "spin", "search")
-OPTIONS = ("task", "adapter", "by", "data", "examples", "limit", "lr", "seed", "name")
+_SHAPING = ("task", "adapter", "by", "data", "examples", "lr", "name")
+"""Options that make a recipe, and so cannot be given beside one."""
+_BUDGET = ("time", "steps", "limit", "seed")
 
 
 @dataclass(frozen=True)
@@ -51,16 +52,26 @@ class AdaptRequest:
 def settle(request: AdaptRequest) -> tuple[Adaptation, RunDirectory]:
     """Return what is to be done and where. Raises ConfigError for what cannot be meant."""
     own = RunDirectory(request.source)
-    if own.is_started:
+    if request.task is None and _is_adaptation(own):
+        _refuse(request, (*_SHAPING, *_BUDGET), f"a run that was begun. Go on with it: smidgen adapt {own.path}")
         return load_config(own.recipe, Adaptation, request.overrides), own
     if Path(request.source).suffix == ".toml":
-        given = [name for name in OPTIONS[:5] if getattr(request, name) is not None]
-        if given:
-            raise ConfigError(f"--{given[0]} cannot change a recipe: write {given[0]}=... after it, or edit the file.")
+        _refuse(request, _SHAPING, f"a recipe. Write key=value after it, or edit {request.source}.")
         asked = load_config(Path(request.source), Adaptation, [*_common(request), *request.overrides])
     else:
         asked = _from_options(request)
     return asked, RunDirectory(request.out / asked.name)
+
+
+def _is_adaptation(run: RunDirectory) -> bool:
+    """Whether a run was begun here that adapts a model; one that trains may be a base."""
+    return run.is_started and "base" in read_toml(run.recipe)
+
+
+def _refuse(request: AdaptRequest, names: Sequence[str], what: str) -> None:
+    for name in names:
+        if getattr(request, name) is not None:
+            raise ConfigError(f"--{name} {getattr(request, name)} cannot change {what}")
 
 
 def _from_options(request: AdaptRequest) -> Adaptation:
@@ -71,13 +82,13 @@ def _from_options(request: AdaptRequest) -> Adaptation:
         raise ConfigError(f"--by {by} is no way to learn. There are: {', '.join(METHODS)}.")
     method: dict[str, Any] = {"type": by}
     if request.examples is not None:
-        if by not in ("sft", "dpo", "spin"):
+        if "data" not in METHODS[by].model_fields:
             raise ConfigError(f"--examples are for --by sft, dpo or spin; by {by} the task's own questions are used.")
         method["data"] = str(request.examples)
     elif by == "dpo":
         raise ConfigError("--by dpo learns from pairs: name a file of prompt, chosen and rejected with --examples.")
     if request.lr is not None:
-        if by == "search":
+        if "learning_rate" not in METHODS[by].model_fields:
             raise ConfigError("--lr: a search has no learning rate; set its first step, by.strategy.sigma=0.1.")
         method["learning_rate"] = request.lr
     settings: dict[str, Any] = {

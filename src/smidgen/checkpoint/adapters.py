@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from smidgen.checkpoint.atomic import recover_directory, staged_directory
+from smidgen.checkpoint.atomic import recover_directory, refuse_foreign, staged_directory
 from smidgen.checkpoint.directory import file_sha256
 from smidgen.checkpoint.peft import PEFT_CONFIG, load_peft
 from smidgen.checkpoint.tensors import open_tensors, write_tensors
@@ -47,14 +47,7 @@ def save_adapter(directory: Path, adapter: Adapter) -> None:
     if isinstance(adapter.config, FullConfig):
         raise ConfigError("full training makes a model of its own: save it with save_model.")
     directory = Path(directory)
-    foreign = (
-        sorted(p.name for p in directory.iterdir() if p.name not in (_JSON, _TENSORS)) if directory.is_dir() else []
-    )
-    if foreign:
-        raise CheckpointError(
-            f"{directory}: holds files that are no part of an adapter ({', '.join(foreign[:3])}). "
-            "Saving replaces the directory: choose another, or move them away."
-        )
+    refuse_foreign(directory, (_JSON, _TENSORS), "an adapter")
     state = adapter.state()
     check_finite(state)
     with staged_directory(directory) as staging:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +33,16 @@ def staged_file(path: Path) -> Iterator[Path]:
             flush(path.parent)
         finally:
             staging.unlink(missing_ok=True)
+
+
+def refuse_foreign(directory: Path, own: Collection[str], what: str) -> None:
+    """Raise CheckpointError if a directory that is about to be replaced holds files that are no part of `what`."""
+    foreign = sorted(p.name for p in directory.iterdir() if p.name not in own) if directory.is_dir() else []
+    if foreign:
+        raise CheckpointError(
+            f"{directory}: holds files that are no part of {what} ({', '.join(foreign[:3])}). "
+            "Saving replaces the directory: choose another, or move them away."
+        )
 
 
 @contextmanager

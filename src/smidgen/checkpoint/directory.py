@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from smidgen.checkpoint.atomic import recover_directory, staged_directory
+from smidgen.checkpoint.atomic import recover_directory, refuse_foreign, staged_directory
 from smidgen.checkpoint.hf_config import read_config, write_config
 from smidgen.checkpoint.tensors import PICKLE_SUFFIXES, TensorSource, open_tensors, write_tensors
 from smidgen.checkpoint.weights import read_model, unique_weights
@@ -65,12 +65,7 @@ def save_model(
     blocks is ours alone; `merge_model` writes it out. Raises CheckpointError, the old directory intact, if it fails.
     """
     directory = Path(directory)
-    foreign = sorted(p.name for p in directory.iterdir() if p.name not in _OURS) if directory.is_dir() else []
-    if foreign:
-        raise CheckpointError(
-            f"{directory}: holds files that are no part of a model ({', '.join(foreign[:3])}). "
-            "Saving replaces the directory: choose another, or move them away."
-        )
+    refuse_foreign(directory, _OURS, "a model")
     with staged_directory(directory) as staging:
         tokenizer.save(staging)
         write_model_files(staging, model, tokenizer, dtype, card or f"# {directory.resolve().name}\n")

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
-from smidgen.checkpoint.atomic import staged_directory
+from smidgen.checkpoint.atomic import refuse_foreign, staged_directory
 from smidgen.checkpoint.hf_config import is_expressible
 from smidgen.checkpoint.tensors import refuse_pickle, write_tensors
 from smidgen.errors import CheckpointError, ConfigError
@@ -70,12 +70,7 @@ def save_peft(
     if isinstance(adapter.config, FullConfig):
         raise ConfigError("full training makes a model of its own: save it with save_model.")
     directory = Path(directory)
-    foreign = sorted(p.name for p in directory.iterdir() if p.name not in _FILES) if directory.is_dir() else []
-    if foreign:
-        raise CheckpointError(
-            f"{directory}: holds files that are no part of an adapter ({', '.join(foreign[:3])}). "
-            "Saving replaces the directory: choose another, or move them away."
-        )
+    refuse_foreign(directory, _FILES, "an adapter")
     if as_lora or isinstance(adapter.config, LoraXsConfig):
         settings, tensors = _write_as_lora(adapter)
     else:
