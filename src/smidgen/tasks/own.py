@@ -86,7 +86,7 @@ class OwnTask:
             return getattr(self.inner, method)(*arguments)
         except SmidgenError:
             raise
-        except Exception as error:
+        except Exception as error:  # a person's code, and may raise anything
             raise DataError(f"{self.path}: {method}() failed: {describe(error, self.path)}") from None
 
     def _checked(self, method: str, *arguments: Any) -> Iterator[Example]:
@@ -98,7 +98,7 @@ class OwnTask:
                 yield example
         except SmidgenError:
             raise
-        except Exception as error:
+        except Exception as error:  # a person's code, and may raise anything
             raise DataError(f"{self.path}: {method}() failed: {describe(error, self.path)}") from None
 
     def _messages(self, method: str, asked: Any) -> list[Message]:
@@ -174,5 +174,5 @@ def _only_class(module: ModuleType, path: Path) -> type:
 def _construct(cls: Callable[[], Any], path: Path) -> Any:
     try:
         return cls()
-    except Exception as error:
+    except Exception as error:  # a module of a person's own, and may raise anything
         raise ConfigError(f"{path}: the task cannot be made without arguments: {describe(error, path)}") from None
