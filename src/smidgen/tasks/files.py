@@ -36,12 +36,18 @@ class Files:
         if self.folder is None:
             raise DataError(f"task {task} reads {wanted} from a local folder. Name the folder: --data DIR")
         for split in splits:
-            for suffix in _TABLES:
-                for packing in _PACKINGS:
-                    path = self.folder / name / f"{split}{suffix}{packing}"
-                    if path.is_file():
-                        return path
+            if path := self.seek(name, split):
+                return path
         raise DataError(f"task {task}: no {wanted} in {self.folder} (also looked for .gz, .zst, .csv, .tsv, .parquet).")
+
+    def seek(self, name: str, split: str) -> Path | None:
+        """Return the file of a split, or None if there is none, or no folder was named."""
+        for suffix in _TABLES if self.folder else ():
+            for packing in _PACKINGS:
+                path = Path(self.folder or "", name, f"{split}{suffix}{packing}")
+                if path.is_file():
+                    return path
+        return None
 
     def find_training(self, task: str, name: str) -> Path:
         """Return the training file, or the validation file where the set comes without one, and say so."""
