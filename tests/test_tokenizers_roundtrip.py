@@ -199,6 +199,7 @@ def test_save_and_load_change_nothing(tokenizer, tmp_path):
         "vocab_size",
         "eot_id",
         "bos_id",
+        "puts_bos",
         "stop_ids",
         "special_ids",
         "chat_template",

@@ -30,6 +30,8 @@ class Tokenizer(Protocol):
     """The document boundary: first and last symbol of every document."""
     bos_id: int
     """The id a text begins with for the model: `eot_id`, unless the vocabulary declares another and adds it itself."""
+    puts_bos: bool
+    """Whether its own files say that `bos_id` stands before every text, as those of what is trained here do."""
     stop_ids: frozenset[int]
     """Ids that end a generated answer (document end, end of a chat turn)."""
     special_ids: frozenset[int]

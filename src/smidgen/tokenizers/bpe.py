@@ -92,6 +92,7 @@ class BpeTokenizer:
         # Only a vocabulary that itself begins texts with a symbol (Llama's <s>) means it to be there.
         begin = self._meant.encode("", add_special_tokens=True).ids
         self.bos_id: int = begin[0] if begin else self.eot_id
+        self.puts_bos = bool(begin)
         stops = {eos, *_TURN_ENDS, *self._config.get("stop_symbols", ())} & self._specials.keys()
         self.stop_ids = frozenset({self.eot_id, *(self._specials[name] for name in stops)})
 

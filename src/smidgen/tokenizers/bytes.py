@@ -44,6 +44,7 @@ class ByteTokenizer:
 
     vocab_size = 256 + len(SPECIAL_SYMBOLS)
     eot_id = bos_id = 256
+    puts_bos = True
     stop_ids = frozenset({256, 256 + SPECIAL_SYMBOLS.index("<|im_end|>")})
     special_ids = frozenset(range(256, 256 + len(SPECIAL_SYMBOLS)))
     chat_template: str | None = CHATML

@@ -46,6 +46,7 @@ class BytesBpeTokenizer:
     end_id = ByteTokenizer.vocab_size
     """The end of a token."""
     eot_id = bos_id = ByteTokenizer.eot_id
+    puts_bos = True
     stop_ids = ByteTokenizer.stop_ids
     special_ids = ByteTokenizer.special_ids
     chat_template: str | None = CHATML
