@@ -34,6 +34,7 @@ _INDEX = "model.safetensors.index.json"
 _SUMS = "SHA256SUMS"
 _SUMMED = ("config.json", _WEIGHTS, "tokenizer.json", "tokenizer_config.json")
 _OURS = {*_SUMMED, _SUMS, "generation_config.json", "README.md", "chat_template.jinja", "special_tokens_map.json"}
+_OURS |= {"evals.json", "evals"}  # what was found of the weights that are replaced goes with them
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ class Find(NamedTuple):
     start: int
     """Where the run begins in the text, in characters."""
     end: int
+    passage: str
+    """The run as it stands in the text."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,8 @@ class NgramIndex:
         for number, left, one, first, n, stop in sorted(rows):
             here, right = pieces[number], stop - int(begins[number])
             if here.seen < right <= len(here.content):
-                yield Find(here.text, one, first, n, here.offset + left, here.offset + right)
+                passage = here.content[left:right]
+                yield Find(here.text, one, first, n, here.offset + left, here.offset + right, passage)
 
 
 class _Piece(NamedTuple):

@@ -5,11 +5,14 @@ Every sentence is a fact of the run; what was not measured is not mentioned.
 
 import json
 import re
+from math import isfinite
 from pathlib import Path
 
 from smidgen.reports import views
 from smidgen.reports.quantities import count, duration, number, share, size
 from smidgen.reports.records import Record, RunRecord, as_rows, as_table, read_run, show_controls
+from smidgen.reports.standing import EvalFiles, Score, Standing, read_standing
+from smidgen.runs import RunDirectory
 
 _LIMITS = """\
 A model of this size knows what its training text repeats often and little else. It states falsehoods fluently, has no
@@ -17,19 +20,36 @@ knowledge of the world beyond its text, and was not trained to refuse anything. 
 relying on it."""
 
 
+_EVALS, _EVALS_END = "<!-- evaluations -->", "<!-- /evaluations -->"
+"""Around the table that `smidgen eval` keeps up to date; the rest of a card is its owner's to edit."""
+
+
 def write_card(path: Path) -> str:
-    """Return the model card of a run, finished or not. Raises RunError if there is no run."""
-    return show_controls(render_card(read_run(path)))
+    """Return the model card of a run, finished or not, with what its model's evaluations found.
+
+    Raises RunError if there is no run, or the record of the evaluations is damaged.
+    """
+    return show_controls(render_card(read_run(path), read_standing(EvalFiles.beside(RunDirectory(path).model))))
 
 
-def render_card(run: RunRecord) -> str:
+def with_scores(card: str, standing: Standing) -> str:
+    """Return a card with the table of a model's evaluations brought up to date; at its end, if it had none."""
+    table = f"{_EVALS}\n{_evaluations(standing)}\n{_EVALS_END}"
+    before, mark, rest = card.partition(_EVALS)
+    if mark and _EVALS_END in rest:
+        return before + table + rest.partition(_EVALS_END)[2]
+    return f"{card.rstrip()}\n\n{table}\n" if card.strip() else f"{table}\n"
+
+
+def render_card(run: RunRecord, standing: Standing | None = None) -> str:
     """Return the card as Markdown with YAML front matter."""
     sections = [
-        _front_matter(run),
+        _front_matter(run, standing),
         f"# {run.name}",
         _what_it_is(run),
         _table("Sizes", _sizes(run)),
         _scores(run),
+        with_scores("", standing).strip() if standing else f"{_EVALS}\n{_EVALS_END}",
         _table("Training", _training(run)),
         _table("Data", _data(run)),
         _usage(run),
@@ -39,18 +59,20 @@ def render_card(run: RunRecord) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _front_matter(run: RunRecord) -> str:
+def _front_matter(run: RunRecord, standing: Standing | None) -> str:
     lines = ["---", "library_name: transformers", "pipeline_tag: text-generation", "tags:", "- smidgen", "- tiny"]
     bits = run.validation().get("bits_per_byte")
-    if bits is not None:
+    results = [] if bits is None else [("held-out part of the training text", "own", "bits_per_byte", bits)]
+    whole = [score for score in (standing.scores if standing else ()) if not score.is_part and isfinite(score.value)]
+    results += [(score.name, "evaluation", score.metric, score.value) for score in whole]
+    if results:
+        lines += ["model-index:", f"- name: {json.dumps(run.name)}", "  results:"]
+    for name, kind, metric, value in results:
         lines += [
-            "model-index:",
-            f"- name: {json.dumps(run.name)}",
-            "  results:",
             "  - task: {type: text-generation}",
-            "    dataset: {name: held-out part of the training text, type: own}",
+            f"    dataset: {{name: {json.dumps(name)}, type: {kind}}}",
             "    metrics:",
-            f"    - {{type: bits_per_byte, name: bits per byte, value: {bits:.4f}}}",
+            f"    - {{type: {json.dumps(metric)}, name: {json.dumps(metric.replace('_', ' '))}, value: {value:.4f}}}",
         ]
     return "\n".join([*lines, "---"])
 
@@ -121,6 +143,41 @@ def _task_row(task: Record) -> str:
         f"| {_plain_cell(task.get('name'))} | {strict.get('n')} | {share(strict['value'])} | {interval} | {middle} | "
         + (" | ".join(known) + " |")
     )
+
+
+def _evaluations(standing: Standing) -> str:
+    """Return the table of what was evaluated, and in words what limits it."""
+    looked = any(score.contamination for score in standing.scores)
+    head = ["Task", "Version", "Metric", "Score", "95% interval", "Chance", "Above chance", "Items"]
+    rows = [[*head, "Found in training text"] if looked else head]
+    rows.append(["---"] * len(rows[0]))
+    rows += [_evaluation(score) + ([_found(score)] if looked else []) for score in standing.scores]
+    said = []
+    if any(score.is_part for score in standing.scores):
+        said.append("“Of” means that only a part of the published items was asked.")
+    if any(score.cut for score in standing.scores):
+        cut = ", ".join(f"{score.name} {score.cut:,}" for score in standing.scores if score.cut)
+        said.append(f"Items that did not fit the model's context whole: {cut}.")
+    lines = [f"| {' | '.join(map(_plain_cell, row))} |" for row in rows]
+    return "\n".join(["## Evaluations", "", *lines, *(["", " ".join(said)] if said else [])])
+
+
+def _evaluation(score: Score) -> list[str]:
+    form = number if score.is_lower_better else share
+    reach = f"{form(score.low)} – {form(score.high)}" if score.low is not None and score.high is not None else "–"
+    chance = "–" if score.chance is None else share(score.chance)
+    corrected = "–" if score.corrected is None else share(score.corrected)
+    metric = score.metric.replace("_", " ")
+    return [score.name, score.version, metric, form(score.value), reach, chance, corrected, score.asked()]
+
+
+def _found(score: Score) -> str:
+    """Say how many items stood in the training text, and what the score is without them."""
+    told, clean = score.contamination, as_table(score.contamination.get("score_clean"))
+    if not told or told.get("share") is None:
+        return "not looked"
+    without = f"; {share(clean['value'])} without" if clean.get("value") is not None and told["share"] else ""
+    return f"{share(told['share'])} of items{without}"
 
 
 def _training(run: RunRecord) -> list[tuple[str, str]]:
