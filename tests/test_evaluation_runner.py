@@ -1,6 +1,8 @@
 """The runner: what a model says is what is graded, through the engine, and the baselines stand beside it."""
 
+import itertools
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -9,12 +11,15 @@ import torch
 from torch import nn
 
 from smidgen.errors import DataError
-from smidgen.evaluation.runner import run_task
+from smidgen.evaluation.asking import Answer, Prompt
+from smidgen.evaluation.passes import Sampled, estimate_passes, pass_at_k
+from smidgen.evaluation.runner import run_completions, run_task
 from smidgen.inference import Engine, SamplingParams
 from smidgen.models import LlamaConfig, build_model
 from smidgen.models.attention import AttentionConfig
 from smidgen.models.stack import StackConfig
 from smidgen.tasks.base import Example, Grade, default_reward, exact_match
+from smidgen.tasks.completion import CompletionItem, CompletionTask
 from smidgen.tokenizers.bytes import ByteTokenizer
 from smidgen.tokenizers.chat import Message, encode_chat
 
@@ -136,3 +141,111 @@ def test_the_result_is_plain_json(taught: nn.Module) -> None:
 def test_no_example_is_an_error(taught: nn.Module) -> None:
     with pytest.raises(DataError, match="no example"):
         run_task(Colours(), Engine(taught, ByteTokenizer()), limit=0)
+
+
+def counting(contexts: list[str], max_symbols: int = 6) -> CompletionTask:
+    """Texts to go on with; what is right is to say nothing before a full stop."""
+    return CompletionTask(
+        name="counting",
+        version="1.0",
+        source="none",
+        shots=0,
+        published=100,
+        read=lambda: [
+            CompletionItem(f"counting/{n}", context, (".",), max_symbols, Example(f"counting/{n}", context, ""))
+            for n, context in enumerate(contexts)
+        ],
+        grader=lambda example, text: Grade(float(text == example.answer), float(len(text) < 3), True),
+    )
+
+
+def test_a_text_is_gone_on_with_up_to_its_stop(taught: nn.Module) -> None:
+    """Taught to answer in a conversation, the model opened like one answers likewise; a stop cuts what it says."""
+    engine = Engine(taught, ByteTokenizer(), max_rows=3)
+    plain = run_completions(counting(["1 2 3", "one two"]), engine)
+    for item in plain.items:
+        context = engine.tokenizer.encode(item.example.question)
+        whole = engine.generate([[engine.tokenizer.bos_id, *context]], SamplingParams(max_symbols=6))[0].text
+        assert item.answer == whole.partition(".")[0]
+    assert plain.of == 2
+    assert plain.options.stop == (".",)
+
+
+def test_a_text_longer_than_the_context_loses_its_beginning_and_is_counted(taught: nn.Module) -> None:
+    engine = Engine(taught, ByteTokenizer(), max_rows=2)
+    result = run_completions(counting(["a" * 300 + " 1 2 3", "1 2 3"]), engine)
+    assert (result.shortened, result.unasked) == (1, 0)
+    assert result.items[0].shortened == 300 + 7 - (96 - 6)
+    assert result.as_dict()["shortened"] == 1
+
+
+def test_a_limit_is_told_beside_all_there_are(taught: nn.Module) -> None:
+    engine = Engine(taught, ByteTokenizer(), max_rows=2)
+    assert run_task(Colours(), engine, limit=2).of == 6
+    assert run_completions(counting(["a", "b", "c"]), engine, limit=2).of == 3
+
+
+@dataclass
+class Remembering:
+    """Keeps answers by item and options."""
+
+    answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
+
+    def find_answer(self, prompt: Prompt) -> Answer | None:
+        return self.answers.get((prompt.item, prompt.options.model_dump_json()))
+
+    def keep_answer(self, prompt: Prompt, answer: Answer) -> None:
+        self.answers[prompt.item, prompt.options.model_dump_json()] = answer
+
+
+def test_what_is_kept_is_not_asked_again(taught: nn.Module) -> None:
+    kept, sampled = Remembering(), Sampled(n=2)
+    first = run_task(Colours(), Engine(taught, ByteTokenizer()), kept=kept, sampled=sampled)
+    assert len(kept.answers) == 6 * 3
+    silent = Engine(taught, ByteTokenizer())
+    silent.step = lambda: pytest.fail("the model was asked")  # pyright: ignore[reportAttributeAccessIssue]
+    again = run_task(Colours(), silent, kept=kept, sampled=sampled)
+    assert [item.answer for item in again.items] == [item.answer for item in first.items]
+    assert again.passes == first.passes
+
+
+def test_sampled_answers_stand_beside_the_greedy_one_and_depend_on_nothing_around_them(taught: nn.Module) -> None:
+    hot = Sampled(n=4, temperature=3.0, top_p=1.0)
+    all_at_once = run_task(Colours(), Engine(taught, ByteTokenizer(), max_rows=7), sampled=hot)
+    alone = run_task(Colours(), Engine(taught, ByteTokenizer(), max_rows=1), limit=2, sampled=hot)
+    assert [item.sampled for item in alone.items] == [item.sampled for item in all_at_once.items[:2]]
+    assert all_at_once.strict.value == pytest.approx(5 / 6)
+    assert list(all_at_once.passes) == [1, 2, 4]
+    values = [estimate.value for estimate in all_at_once.passes.values()]
+    assert values == sorted(values)
+    assert values[0] < 5 / 6, "at this temperature the model errs"
+    assert json.loads(json.dumps(all_at_once.as_dict()))["pass@4"]["n"] == 6
+
+
+def test_pass_at_k_is_the_mean_over_all_choices_of_k() -> None:
+    for n in range(1, 7):
+        for right in range(n + 1):
+            scores = [1.0] * right + [0.0] * (n - right)
+            for k in range(1, n + 1):
+                best = [max(chosen) for chosen in itertools.combinations(scores, k)]
+                assert pass_at_k(scores, k) == pytest.approx(sum(best) / len(best))
+                assert pass_at_k(scores, k) == pytest.approx(1 - math.comb(n - right, k) / math.comb(n, k))
+    likeness = [0.1, 0.7, 0.4, 0.4]
+    best = [max(chosen) for chosen in itertools.combinations(likeness, 2)]
+    assert pass_at_k(likeness, 2) == pytest.approx(sum(best) / len(best))
+
+
+def test_pass_at_k_is_unbiased_where_the_plug_in_is_not() -> None:
+    """Answers right with a chance of 0.3, five of them: pass@3 is 1 - 0.7^3 on average over all outcomes."""
+    p, n, k = 0.3, 5, 3
+    chances = [math.comb(n, c) * p**c * (1 - p) ** (n - c) for c in range(n + 1)]
+    ours = sum(chance * pass_at_k([1.0] * c + [0.0] * (n - c), k) for c, chance in enumerate(chances))
+    plug_in = sum(chance * (1 - (1 - c / n) ** k) for c, chance in enumerate(chances))
+    assert ours == pytest.approx(1 - (1 - p) ** k)
+    assert plug_in < ours - 0.03
+
+
+def test_pass_at_k_beyond_the_answers_is_not_defined() -> None:
+    with pytest.raises(ValueError, match="pass@3 of 2"):
+        pass_at_k([1.0, 0.0], 3)
+    assert list(estimate_passes([[0.0] * 6], Sampled(n=6))) == [1, 2, 4, 6]

@@ -1,27 +1,34 @@
 """Tasks put to a model through the engine: every score with its interval, and beside it what costs nothing.
 
 Strict, lenient and format rate stand together, because a gain in one alone is often only a gain in form. Prompts come
-from the task, symbols from the engine; this file asks, grades and counts.
+from the task, symbols from the engine; this file asks, grades and counts. Tasks of conversations (`tasks.Task`) and of
+plain text to go on with (`tasks.completion`) differ in how a prompt becomes symbols, and in nothing else.
 """
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 from smidgen.errors import ConfigError, DataError
+from smidgen.evaluation.asking import Answer, KeptAnswers, Progress, Prompt, ask
+from smidgen.evaluation.contexts import encode_context
 from smidgen.evaluation.intervals import Estimate, estimate_share
+from smidgen.evaluation.passes import Sampled, estimate_passes
 from smidgen.inference import Engine, SamplingParams
-from smidgen.inference import Sequence as Answering
 from smidgen.tasks.base import Example, Grade, Task
+from smidgen.tasks.completion import CompletionItem, CompletionTask
+from smidgen.tokenizers.base import Tokenizer
 from smidgen.tokenizers.chat import encode_chat
 
 _ANSWER_SYMBOLS = 48
 """Least room for an answer: the longest right one of the village has 12 words; what babbles on is cut and counted."""
 _ANSWER_SLACK = 16
 """Symbols an answer may be longer than the longest right one, as with a few words before it."""
+_MOST_COUNTED = 100_000
+"""Examples counted beyond those asked, to say `n of N`: a task of one's own may go on for ever."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,10 @@ class Item:
     """Whether the prompt fitted."""
     cut: bool
     """Whether the answer was still going on when it reached the longest allowed."""
+    shortened: int = 0
+    """Symbols of the prompt's beginning that did not fit."""
+    sampled: tuple[Grade, ...] = ()
+    """Grades of the sampled answers, where some were asked for."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for `metrics.json`."""
@@ -74,11 +85,22 @@ class TaskResult:
     """The kinds with most examples first."""
     options: SamplingParams
     seconds: float
+    of: int
+    """Examples there are; as many as `items` unless there was a limit."""
+    passes: dict[int, Estimate]
+    """pass@k, strictly, by k; empty if no answers were sampled."""
+    lenient_passes: dict[int, Estimate]
+    """The same of the lenient scores."""
 
     @property
     def unasked(self) -> int:
         """Examples whose prompt does not fit the model's context: graded as wrong."""
         return sum(not item.asked for item in self.items)
+
+    @property
+    def shortened(self) -> int:
+        """Examples whose prompt lost its beginning to the model's context."""
+        return sum(item.shortened > 0 for item in self.items)
 
     @property
     def cut(self) -> int:
@@ -88,12 +110,15 @@ class TaskResult:
     def as_dict(self, most_items: int = 20) -> dict[str, Any]:
         """Return plain values for `metrics.json`, with items drawn evenly over the task."""
         step = max(1, len(self.items) // max(1, most_items))
-        estimates = {name: getattr(self, name).as_dict() for name in ("strict", "lenient", "format")}
-        counts = {"n": len(self.items), "unasked": self.unasked, "cut": self.cut, "seconds": self.seconds}
+        counts = {"n": len(self.items), "of": self.of, "unasked": self.unasked, "shortened": self.shortened}
         return {
             "name": self.name,
             **counts,
-            **estimates,
+            "cut": self.cut,
+            "seconds": self.seconds,
+            **{name: getattr(self, name).as_dict() for name in ("strict", "lenient", "format")},
+            **{f"pass@{k}": estimate.as_dict() for k, estimate in self.passes.items()},
+            **{f"lenient pass@{k}": estimate.as_dict() for k, estimate in self.lenient_passes.items()},
             "chance": self.chance,
             "majority": self.majority,
             "kinds": [asdict(kind) for kind in self.kinds],
@@ -102,80 +127,136 @@ class TaskResult:
         }
 
 
+@dataclass(frozen=True)
+class _Asking:
+    """A task seen from here: examples, what each is asked by, how an answer is graded."""
+
+    name: str
+    examples: Sequence[Example]
+    prompts: Sequence[Prompt]
+    """Of the greedy answers, or whatever way of answering was asked for."""
+    grade: Callable[[int, str], Grade]
+    """Of the answer to the example at a place."""
+    options: SamplingParams
+    of: int
+
+
 def run_task(
     task: Task,
     engine: Engine,
     limit: int | None = None,
     options: SamplingParams | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    kept: KeptAnswers | None = None,
+    sampled: Sampled | None = None,
 ) -> TaskResult:
     """Ask the first `limit` examples of a task (None: all) and grade the answers, greedy unless `options` say else.
 
     `progress` is called with answered and total. A prompt that does not fit the context is graded as wrong and counted.
-    Raises DataError if the task has no example.
+    `sampled` asks for more answers to each, for pass@k. Raises DataError if the task has no example.
     """
-    examples = list(islice(task.examples(), limit))
+    every = iter(task.examples())
+    examples = list(islice(every, limit))
+    _refuse_nothing(task.name, examples)
+    tokenizer = _tokenizer_of(engine, task.name)
+    options = options or SamplingParams(max_symbols=_room(tokenizer, examples))
+    prompts = [
+        Prompt(example.id, tuple(encode_chat(tokenizer, task.prompt(example), add_generation_prompt=True)), options)
+        for example in examples
+    ]
+    of = len(examples) + sum(1 for _ in islice(every, _MOST_COUNTED))
+    asking = _Asking(task.name, examples, prompts, lambda at, text: task.grade(examples[at], text), options, of)
+    return _run(asking, engine, progress, kept, sampled)
+
+
+def run_completions(
+    task: CompletionTask,
+    engine: Engine,
+    limit: int | None = None,
+    progress: Progress | None = None,
+    kept: KeptAnswers | None = None,
+    sampled: Sampled | None = None,
+) -> TaskResult:
+    """Let the model go on with the first `limit` texts of a task (None: all), greedily, and grade what it says.
+
+    A text that does not fit the context loses its beginning, as in the harness, which is counted in `shortened`.
+    Raises DataError if the task has no item.
+    """
+    items: list[CompletionItem] = list(islice(task.items(), limit))
+    _refuse_nothing(task.name, items)
+    tokenizer = _tokenizer_of(engine, task.name)
+    prompts = [
+        Prompt(
+            item.id,
+            tuple(encode_context(tokenizer, item.context)),
+            SamplingParams(stop=item.stops, max_symbols=item.max_symbols),
+            may_shorten=True,
+        )
+        for item in items
+    ]
+    examples, options = [item.example for item in items], prompts[0].options
+    asking = _Asking(task.name, examples, prompts, lambda at, text: task.grade(items[at], text), options, task.rows)
+    return _run(asking, engine, progress, kept, sampled)
+
+
+def _refuse_nothing(name: str, examples: Sequence[object]) -> None:
     if not examples:
-        raise DataError(f"task {task.name}: there is no example to ask. Give a limit of at least 1.")
-    options = options or SamplingParams(max_symbols=_room(engine, examples))
+        raise DataError(f"task {name}: there is no example to ask. Give a limit of at least 1.")
+
+
+def _tokenizer_of(engine: Engine, name: str) -> Tokenizer:
+    if engine.tokenizer is None:
+        raise ConfigError(f"task {name}: asking needs an engine with a tokenizer.")
+    return engine.tokenizer
+
+
+def _room(tokenizer: Tokenizer, examples: Sequence[Example]) -> int:
+    """Return the room for an answer in symbols of this tokenizer: what the longest right one takes, and some."""
+    return max(_ANSWER_SYMBOLS, _ANSWER_SLACK + max(len(tokenizer.encode(example.answer)) for example in examples))
+
+
+def _run(
+    asking: _Asking, engine: Engine, progress: Progress | None, kept: KeptAnswers | None, sampled: Sampled | None
+) -> TaskResult:
+    """Ask everything, the sampled answers to a question together with the greedy one, and sum up."""
     start = time.perf_counter()
-    answers = _ask(task, engine, examples, options, progress or (lambda done, total: None))
+    each = 1 + (sampled.n if sampled else 0)
+    prompts = list(chain.from_iterable((prompt, *_resampled(prompt, sampled)) for prompt in asking.prompts))
+    answers = ask(engine, prompts, kept, progress)
     seconds = time.perf_counter() - start
     items = []
-    for example, answering in zip(examples, answers, strict=True):
-        answer = answering.text if answering else ""
-        cut = answering is not None and answering.done in ("length", "full")
-        items.append(Item(example, answer, task.grade(example, answer), answering is not None, cut))
-    return _sum_up(task, items, options, seconds)
+    for at, example in enumerate(asking.examples):
+        first, *more = answers[at * each : (at + 1) * each]
+        items.append(_item(example, first, asking.grade(at, first.text), [asking.grade(at, one.text) for one in more]))
+    return _sum_up(asking, items, sampled, seconds)
 
 
-def _room(engine: Engine, examples: Sequence[Example]) -> int:
-    """Return the room for an answer in symbols of this tokenizer: what the longest right one takes, and some."""
-    encode = engine.tokenizer.encode if engine.tokenizer else str.encode
-    return max(_ANSWER_SYMBOLS, _ANSWER_SLACK + max(len(encode(example.answer)) for example in examples))
+def _resampled(prompt: Prompt, sampled: Sampled | None) -> Iterator[Prompt]:
+    """Yield a prompt as often as answers to it are sampled, each with a seed of its own."""
+    for number in range(sampled.n) if sampled else ():
+        yield replace(prompt, options=sampled.draw(prompt.options, prompt.item, number))
 
 
-def _ask(
-    task: Task,
-    engine: Engine,
-    examples: Sequence[Example],
-    options: SamplingParams,
-    progress: Callable[[int, int], None],
-) -> list[Answering | None]:
-    if engine.tokenizer is None:
-        raise ConfigError(f"task {task.name}: asking needs an engine with a tokenizer.")
-    answers: list[Answering | None] = []
-    for example in examples:
-        ids = encode_chat(engine.tokenizer, task.prompt(example), add_generation_prompt=True)
-        # A cut prompt would be another question, so the engine is not asked to cut it.
-        answers.append(engine.add(ids, options) if len(ids) < engine.max_len else None)
-    open_answers = {answer for answer in answers if answer is not None}
-    while open_answers:
-        engine.step()
-        ended = {answer for answer in open_answers if answer.done is not None}
-        if ended:
-            open_answers -= ended
-            progress(len(examples) - len(open_answers), len(examples))
-    return answers
+def _item(example: Example, answer: Answer, grade: Grade, sampled: Sequence[Grade]) -> Item:
+    cut = answer.asked and not answer.ended
+    return Item(example, answer.text, grade, answer.asked, cut, answer.shortened, tuple(sampled))
 
 
-def _sum_up(task: Task, items: Sequence[Item], options: SamplingParams, seconds: float) -> TaskResult:
-    by_kind: dict[str, list[Item]] = defaultdict(list)
-    for item in items:
-        by_kind[item.example.kind].append(item)
-    majorities = {kind: _majority_grades(task, group) for kind, group in by_kind.items()}
-    kinds = [
-        KindResult(
-            kind=kind,
-            strict=estimate_share([item.grade.strict for item in group]),
-            lenient=estimate_share([item.grade.lenient for item in group]),
-            chance=_mean([item.example.chance for item in group]),
-            majority=_mean(majorities[kind]),
-        )
-        for kind, group in sorted(by_kind.items(), key=lambda pair: (-len(pair[1]), pair[0]))
-    ]
+def _sum_up(asking: _Asking, items: Sequence[Item], sampled: Sampled | None, seconds: float) -> TaskResult:
+    by_kind: dict[str, list[int]] = defaultdict(list)
+    for at, item in enumerate(items):
+        by_kind[item.example.kind].append(at)
+    majorities = {kind: _majority_grades(asking, places) for kind, places in by_kind.items()}
+    kinds = []
+    for kind, places in sorted(by_kind.items(), key=lambda pair: (-len(pair[1]), pair[0])):
+        group = [items[at] for at in places]
+        strict, lenient = (estimate_share([getattr(item.grade, name) for item in group]) for name in _SCORES)
+        chance = _mean([item.example.chance for item in group])
+        kinds.append(KindResult(kind, strict, lenient, chance, _mean(majorities[kind])))
+    scores = [[[getattr(grade, name) for grade in item.sampled] for item in items] for name in _SCORES]
+    passes = [estimate_passes(own, sampled) if sampled else {} for own in scores]
     return TaskResult(
-        name=task.name,
+        name=asking.name,
         items=tuple(items),
         strict=estimate_share([item.grade.strict for item in items]),
         lenient=estimate_share([item.grade.lenient for item in items]),
@@ -183,24 +264,31 @@ def _sum_up(task: Task, items: Sequence[Item], options: SamplingParams, seconds:
         chance=_mean([item.example.chance for item in items]),
         majority=_mean([grade for grades in majorities.values() for grade in grades]),
         kinds=tuple(kinds),
-        options=options,
+        options=asking.options,
         seconds=seconds,
+        of=asking.of,
+        passes=passes[0],
+        lenient_passes=passes[1],
     )
 
 
-def _majority_grades(task: Task, group: Sequence[Item]) -> list[float]:
+_SCORES = ("strict", "lenient")
+
+
+def _majority_grades(asking: _Asking, places: Sequence[int]) -> list[float]:
     """Grade on every item the most frequent right answer of the other items of its kind; alone in it, it has none.
 
     Counting the item itself flatters kinds with few items: 16.4% on 500 village questions, where the most frequent
     answers of the training side score 6.6% and those of the other items 5.4%.
     """
-    counts = Counter(item.example.answer for item in group)
+    counts = Counter(asking.examples[at].answer for at in places)
     grades = []
-    for item in group:
-        counts[item.example.answer] -= 1
+    for at in places:
+        own = asking.examples[at].answer
+        counts[own] -= 1
         answer, times = counts.most_common(1)[0]
-        counts[item.example.answer] += 1
-        grades.append(task.grade(item.example, answer).strict if times else 0.0)
+        counts[own] += 1
+        grades.append(asking.grade(at, answer).strict if times else 0.0)
     return grades
 
 
