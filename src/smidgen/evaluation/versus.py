@@ -31,6 +31,8 @@ class Item:
     score: float
     hash: str = ""
     """Names the strings that were asked; empty if it was not kept."""
+    weight: float = 1.0
+    """What it counts in the mean, such as the bytes of a text for bits per byte."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,12 @@ def pair_items(ours: Mapping[str, Item], theirs: Mapping[str, Item]) -> Paired:
     """Return the scores of the items both were asked, the order ours; what is not the same on both sides is counted."""
     both = [(id, item, theirs[id]) for id, item in ours.items() if id in theirs]
     same = [(id, a, b) for id, a, b in both if a.hash == b.hash or not (a.hash and b.hash)]
+    mean_weight = math.fsum(a.weight for _, a, _ in same) / max(1, len(same))
     return Paired(
         ids=tuple(id for id, _, _ in same),
-        ours=tuple(a.score for _, a, _ in same),
-        theirs=tuple(b.score for _, _, b in same),
+        # Scaled, so that the plain mean over items is the weighted one.
+        ours=tuple(a.score * a.weight / mean_weight for _, a, _ in same),
+        theirs=tuple(b.score * a.weight / mean_weight for _, a, b in same),
         only_ours=len(ours) - len(both),
         only_theirs=len(theirs) - len(both),
         changed=len(both) - len(same),

@@ -163,12 +163,10 @@ def _evaluations(standing: Standing) -> str:
 
 
 def _evaluation(score: Score) -> list[str]:
-    form = number if score.is_lower_better else share
-    reach = f"{form(score.low)} – {form(score.high)}" if score.low is not None and score.high is not None else "–"
-    chance = "–" if score.chance is None else share(score.chance)
-    corrected = "–" if score.corrected is None else share(score.corrected)
+    reach = "–" if score.low is None else f"{score.told(score.low)} – {score.told(score.high)}"
+    chance = [share(value) if value is not None else "–" for value in (score.chance, score.corrected)]
     metric = score.metric.replace("_", " ")
-    return [score.name, score.version, metric, form(score.value), reach, chance, corrected, score.asked()]
+    return [score.name, score.version, metric, score.told(score.value), reach, *chance, score.asked()]
 
 
 def _found(score: Score) -> str:

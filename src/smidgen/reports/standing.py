@@ -11,11 +11,12 @@ refused with its place; who writes them is `journey/standing.py`.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from smidgen.errors import RunError
+from smidgen.reports.quantities import number, share
 from smidgen.reports.records import Record, as_table
 
 FORMAT = 1
@@ -81,6 +82,16 @@ class Score:
         """Whether less is better."""
         return self.metric in LOWER_IS_BETTER
 
+    def measured_by(self, metric: str) -> "Score":
+        """Return the same score by another of its metrics."""
+        return replace(self, metric=metric, value=self.metrics.get(metric, math.inf), low=None, high=None)
+
+    def told(self, value: float | None) -> str:
+        """Return a value of this metric as people read it: a share in per cent, anything else as a number."""
+        if value is None:
+            return "–"
+        return number(value, 4) if self.is_lower_better or abs(self.value) > 1 else share(value)
+
     def asked(self) -> str:
         """Say how many items were asked: all, or how many of how many."""
         return f"{self.n:,} of {self.of:,}" if self.of is not None and self.n < self.of else f"{self.n:,}"
@@ -145,9 +156,9 @@ def read_evals(files: EvalFiles) -> list[dict[str, Any]]:
     evals = content.get("evals")
     if not isinstance(evals, list):
         raise _damaged(path, "it holds no list 'evals'")
-    for number, record in enumerate(evals, start=1):
+    for at, record in enumerate(evals, start=1):
         if not isinstance(record, dict) or not isinstance(record.get("tasks"), list) or "model" not in record:
-            raise _damaged(path, f"evaluation {number} is no record with 'model' and 'tasks'")
+            raise _damaged(path, f"evaluation {at} is no record with 'model' and 'tasks'")
         for task in record["tasks"]:
             _score(task, record, path)
     return evals

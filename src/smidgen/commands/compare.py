@@ -1,0 +1,88 @@
+"""`smidgen compare A B`: whether B is better than A at what both were asked, item by item."""
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from smidgen.journey.comparison import ModelComparison, TaskComparison
+
+_COLUMNS = ("task", "A", "B", "B - A [95%]", "items", "p", "difference")
+
+
+@click.command()
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option(
+    "--task", "tasks", multiple=True, metavar="NAME", help="Compare this task alone; may be given several times."
+)
+@click.option(
+    "--metric", metavar="NAME", help="Compare by another metric than the task's own: accuracy, normalized, ..."
+)
+@click.option("--seed", type=int, default=0, help="Of the bootstrap. Default: 0.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(first: str, second: str, tasks: tuple[str, ...], metric: str | None, seed: int, as_json: bool) -> None:
+    """Compare two models that were evaluated, on the very items both were asked.
+
+    A and B are runs, model directories, .gguf files or pulled names. A difference is called one only if its 95%
+    interval leaves out 0 (paired bootstrap over items) and the items where they differ lean to one side (exact sign
+    test).
+    """
+    from smidgen.journey.comparison import compare_models
+    from smidgen.journey.screen import Screen
+
+    compared = compare_models(first, second, tasks, metric, seed)
+    if as_json:
+        click.echo(json.dumps(compared.as_dict()))
+        return
+    screen = Screen()
+    screen.say(f"A  {first}\nB  {second}")
+    screen.show_table("", [_row(task) for task in compared.tasks], _COLUMNS)
+    for line in _sentences(compared):
+        screen.say(line)
+
+
+def _row(task: "TaskComparison") -> list[str]:
+    found, score = task.found, task.score
+    return [
+        score.name + (" *" if task.notes else ""),
+        score.told(found.theirs),
+        score.told(found.ours),
+        f"{_signed(task, found.difference.value)} [{_signed(task, found.difference.low)}, "
+        f"{_signed(task, found.difference.high)}]",
+        f"{found.difference.n:,}",
+        f"{found.p:.2g}" if found.p >= 1e-4 else "<0.0001",
+        task.verdict("A", "B").replace("no difference shown", "not shown"),
+    ]
+
+
+def _signed(task: "TaskComparison", value: float) -> str:
+    """Return a difference: of shares in points of a hundred."""
+    is_share = task.score.told(task.score.value).endswith("%")
+    return f"{100 * value:+.1f}" if is_share else f"{value:+.4g}"
+
+
+def _sentences(compared: "ModelComparison") -> list[str]:
+    told, metrics = [], dict[str, list[str]]()
+    if compared.mean is not None:
+        mean = compared.mean
+        shown = "no difference shown" if mean.low <= 0 <= mean.high else "B better" if mean.value > 0 else "A better"
+        points = [f"{100 * value:+.1f}" for value in (mean.value, mean.low, mean.high)]
+        told.append(f"Mean over tasks, B - A: {points[0]} points [{points[1]}, {points[2]}]: {shown}.")
+    for task in compared.tasks:
+        metrics.setdefault(task.score.metric.replace("_", " "), []).append(task.score.name)
+    told.append("Metrics: " + "; ".join(f"{metric} ({', '.join(names)})" for metric, names in metrics.items()) + ".")
+    told.append("p is of the exact sign test over the items at which one did better than the other.")
+    told += [
+        f"No difference shown at {task.score.name}: {task.found.why}." for task in compared.tasks if _is_close(task)
+    ]
+    told += [f"* {task.score.name}: {note}." for task in compared.tasks for note in task.notes]
+    told += [f"Not compared: {line}." for line in compared.left_out]
+    return told + list(compared.notes)
+
+
+def _is_close(task: "TaskComparison") -> bool:
+    """Whether one of the two tests alone would have called it a difference: then it is said why it is none."""
+    inside = task.found.difference.low <= 0 <= task.found.difference.high
+    return task.found.verdict == "no difference shown" and (not inside or task.found.p < 0.05)

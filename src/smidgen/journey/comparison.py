@@ -1,0 +1,206 @@
+"""Two evaluated models beside each other: their kept item scores paired, task by task, and what that shows.
+
+Nothing is evaluated here. What cannot be compared (other items, another version of a task) is said and left out, never
+compared all the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from smidgen.errors import ConfigError, RunError
+from smidgen.evaluation.intervals import Estimate
+from smidgen.evaluation.versus import Comparison, Item, Paired, compare_means, compare_scores, pair_items, withstands
+from smidgen.journey.standing import find_evals
+from smidgen.reports.standing import EvalFiles, Score, Standing, read_items, read_standing
+
+
+@dataclass(frozen=True)
+class TaskComparison:
+    """One task both were asked."""
+
+    score: Score
+    """As the second did; names the task and its metric."""
+    paired: Paired
+    found: Comparison
+    """Of the second against the first."""
+    notes: tuple[str, ...]
+    """What a reader of the row must know."""
+
+    def verdict(self, first: str, second: str) -> str:
+        """Return the verdict by name."""
+        return {"better": f"{second} better", "worse": f"{first} better"}.get(self.found.verdict, self.found.verdict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        found, paired = self.found, self.paired
+        return {
+            "task": self.score.name,
+            "version": self.score.version,
+            "metric": self.score.metric,
+            "a": found.theirs,
+            "b": found.ours,
+            "difference": found.difference.as_dict(),
+            "b_wins": found.wins,
+            "a_wins": found.losses,
+            "p": found.p,
+            "verdict": self.verdict("A", "B"),
+            "why": found.why,
+            "only_a": paired.only_theirs,
+            "only_b": paired.only_ours,
+            "changed": paired.changed,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class ModelComparison:
+    """Two models, every task both were asked."""
+
+    first: str
+    second: str
+    tasks: tuple[TaskComparison, ...]
+    mean: Estimate | None
+    """Mean over tasks of second - first, for the metrics of which more is better; None for fewer than two."""
+    left_out: tuple[str, ...]
+    """What was not compared, and why."""
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "a": self.first,
+            "b": self.second,
+            "tasks": [task.as_dict() for task in self.tasks],
+            "mean": self.mean.as_dict() if self.mean else None,
+            "left_out": list(self.left_out),
+            "notes": list(self.notes),
+        }
+
+
+def compare_models(
+    first: str, second: str, tasks: Sequence[str] = (), metric: str | None = None, seed: int = 0
+) -> ModelComparison:
+    """Compare what was kept of two models' evaluations; `tasks` and `metric` narrow it down.
+
+    Raises RunError if one was never evaluated, if its files are damaged, or if nothing of them can be compared.
+    """
+    sides = [(source, find_evals(source)) for source in (first, second)]
+    (files_a, a), (files_b, b) = ((files, _standing(source, files)) for source, files in sides)
+    known = [score.name for score in (*a.scores, *b.scores)]
+    if unknown := [name for name in tasks if name not in known]:
+        raise ConfigError(f"task {unknown[0]}: neither model was asked it. They were asked: {_listed(known)}.")
+    left_out, compared = [], []
+    for score in b.scores:
+        other = a.find(score.name)
+        if tasks and score.name not in tasks:
+            continue
+        why = _incomparable(other, score, metric)
+        if why is None and other is not None:
+            paired, why = _pair(files_a, other, files_b, score, metric)
+            if why is None:
+                compared.append(_compare(other, score, paired, metric, seed))
+        if why is not None:
+            left_out.append(f"{score.name}: {why}")
+    only = [s.name for s in a.scores if b.find(s.name) is None and (not tasks or s.name in tasks)]
+    left_out += [f"{name}: only A was asked" for name in only]
+    if not compared:
+        raise RunError(f"{first} and {second} cannot be compared: {'; '.join(left_out[:4])}.")
+    return ModelComparison(
+        first, second, tuple(compared), _mean(compared, seed), tuple(left_out), tuple(_notes(a, b, compared))
+    )
+
+
+def _standing(source: str, files: EvalFiles) -> Standing:
+    standing = read_standing(files)
+    if standing is None or not standing.scores:
+        raise RunError(f"{source}: was never evaluated. Do that first: smidgen eval {source} --suite --data DIR")
+    return standing
+
+
+def _incomparable(a: Score | None, b: Score, metric: str | None) -> str | None:
+    """Return why two scores of one task may not be compared, before their items are read."""
+    if a is None:
+        return "only B was asked"
+    if a.version != b.version:
+        return f"A was asked version {a.version}, B version {b.version}"
+    if metric is None and a.metric != b.metric:
+        return f"A was scored by {a.metric}, B by {b.metric}"
+    return None
+
+
+def _pair(files_a: EvalFiles, a: Score, files_b: EvalFiles, b: Score, metric: str | None) -> tuple[Paired, str | None]:
+    """Return the items both were asked, and why they may not be compared if so."""
+    theirs, ours = _items(files_a, a, metric), _items(files_b, b, metric)
+    paired = pair_items(ours, theirs)
+    if paired.ids:
+        return paired, None
+    if paired.changed:
+        return (
+            paired,
+            f"the same {paired.changed:,} names stand for other items in each (other data, or another prompt)",
+        )
+    return paired, f"A and B were asked {a.n:,} and {b.n:,} items, none of them the same"
+
+
+def _items(files: EvalFiles, score: Score, metric: str | None) -> dict[str, Item]:
+    rows, items = read_items(files, score), {}
+    for row in rows:
+        value = row["score"] if metric in (None, score.metric) else (row.get("scores") or {}).get(metric)
+        if value is None:
+            kept = _listed([score.metric, *score.metrics])
+            raise ConfigError(f"task {score.name}: {metric} was not kept of its items. Kept: {kept}.")
+        items[row["id"]] = Item(float(value), str(row.get("hash") or ""), float(row.get("weight") or 1.0))
+    return items
+
+
+def _compare(a: Score, b: Score, paired: Paired, metric: str | None, seed: int) -> TaskComparison:
+    score = b if metric is None else b.measured_by(metric)
+    notes = []
+    if not paired.is_same:
+        parts = [f"A alone {paired.only_theirs:,}"] * (paired.only_theirs > 0)
+        parts += [f"B alone {paired.only_ours:,}"] * (paired.only_ours > 0)
+        parts += [f"{paired.changed:,} are other strings under one name"] * (paired.changed > 0)
+        both = f"compared on the {len(paired.ids):,} both were asked"
+        notes.append(f"not asked the same items: {both} ({', '.join(parts)})")
+    if a.is_part or b.is_part:
+        asked = a.asked() if a.asked() == b.asked() else f"A {a.asked()}, B {b.asked()}"
+        notes.append(f"a part of the set ({asked}): says little of the rest")
+    found = compare_scores(paired.ours, paired.theirs, seed, lower_is_better=score.is_lower_better)
+    return TaskComparison(score, paired, found, tuple(notes))
+
+
+def _mean(compared: Sequence[TaskComparison], seed: int) -> Estimate | None:
+    rows = [task for task in compared if not task.score.is_lower_better and abs(task.score.value) <= 1]
+    return compare_means([(task.paired.ours, task.paired.theirs) for task in rows], seed) if len(rows) > 1 else None
+
+
+def _notes(a: Standing, b: Standing, compared: Sequence[TaskComparison]) -> list[str]:
+    """Say what limits the conclusions."""
+    notes = []
+    if a.model == b.model:
+        notes.append("A and B have the same weights.")
+    shared = {task.score.name for task in compared}
+    protocols = [[s.protocol for s in standing.scores if s.name in shared] for standing in (a, b)]
+    first, second = map(_merged, protocols)
+    keys = sorted(key for key in {*first, *second} if first.get(key) != second.get(key))
+    if keys:
+        told = "; ".join(f"{key}: A {first.get(key)}, B {second.get(key)}" for key in keys[:4])
+        notes.append(f"They were asked in different ways ({told}).")
+    shown = [task for task in compared if task.found.verdict != "no difference shown"]
+    if len(compared) > 1 and shown:
+        kept = withstands([task.found.p for task in compared])
+        still = sum(keep and task in shown for keep, task in zip(kept, compared, strict=True))
+        notes.append(
+            f"{len(compared)} comparisons at 95%: chance alone shows a difference in one of twenty. Taken together "
+            f"(Holm), {still} of the {len(shown)} differences stand."
+        )
+    return notes
+
+
+def _merged(protocols: Sequence[Any]) -> dict[str, Any]:
+    return {key: value for protocol in protocols for key, value in protocol.items()}
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
