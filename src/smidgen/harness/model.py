@@ -17,10 +17,11 @@ from smidgen.checkpoint import load_model
 from smidgen.checkpoint.adapters import load_adapter
 from smidgen.errors import ConfigError, DataError, MissingExtraError
 from smidgen.evaluation.asking import Prompt, ask
-from smidgen.evaluation.bits_per_byte import Protocol, bits_per_byte
 from smidgen.evaluation.contexts import encode_context
 from smidgen.evaluation.likelihood import score_choices
 from smidgen.harness.options import read_gen_kwargs
+from smidgen.harness.rolling import text_log_probs
+from smidgen.harness.symbols import specials_meant
 from smidgen.inference import Engine, prepare_for_decoding
 from smidgen.models.stats import count_parameters
 from smidgen.runtime import choose_dtype, open_runtime
@@ -77,6 +78,7 @@ class SmidgenLM(LM):
         if adapter is not None:
             load_adapter(adapter, loaded.model)
         self._model, self._tokenizer, self._dtype = loaded.model.eval(), loaded.tokenizer, chosen
+        self._meant = specials_meant(self._tokenizer)
         self._device = runtime.device
         self._path, self._adapter = str(path), adapter
         self.max_length = int(max_length or self._model.config.max_seq_len)
@@ -91,7 +93,7 @@ class SmidgenLM(LM):
         with _bar("loglikelihood", len(pairs), disable_tqdm) as tell:
             for part in _parts(pairs):
                 told = partial(_tell_part, tell, len(found))
-                scored = score_choices(self._model, self._tokenizer, part, max_len=self.max_length, progress=told)
+                scored = score_choices(self._model, self._meant, part, max_len=self.max_length, progress=told)
                 self._count(sum(one.cut > 0 for one in scored), "contexts")
                 for pair, one in zip(part, scored, strict=True):
                     found.append((one.nats, one.greedy))
@@ -101,16 +103,12 @@ class SmidgenLM(LM):
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Return the log-probability of each whole text; a long one is cut into windows as the harness cuts it."""
         texts = [request.args[0] for request in requests]
-        protocol = Protocol(context=self.max_length, stride=self.max_length)
         found: list[float] = []
         with _bar("loglikelihood_rolling", len(texts), disable_tqdm) as tell:
             for part in _parts(texts):
-                spoken = [text for text in part if text]
-                measured = bits_per_byte(self._model, self._tokenizer, spoken, protocol) if spoken else None
-                nats = iter(measured.document_nats if measured else ())
-                for text in part:
-                    found.append(-next(nats) if text else 0.0)
-                    self.cache_hook.add_partial("loglikelihood_rolling", (text,), found[-1])
+                found += text_log_probs(self._model, self._meant, part, self.max_length)
+                for text, log_prob in zip(part, found[-len(part) :], strict=True):
+                    self.cache_hook.add_partial("loglikelihood_rolling", (text,), log_prob)
                 tell(len(found))
         return found
 
