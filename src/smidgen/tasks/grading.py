@@ -59,11 +59,15 @@ def grade_any(answer: str, rights: Sequence[str], max_words: int) -> Grade:
 def grade_likeness(answer: str, score: Callable[[str], float]) -> Grade:
     """Grade an answer that should be one line of text by its likeness to a reference, from 0 to 1.
 
-    Leniently the first line counts, and one that only announces it (`Here is the summary:`) is passed over; an answer
-    that has more than the one line scores nothing strictly.
+    Leniently what `said_line` finds counts; an answer that has more than the one line scores nothing strictly.
     """
-    lines = [line.strip() for line in answer.strip().splitlines() if line.strip()]
-    formatted = len(lines) == 1
-    said = lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0] if lines else ""
+    formatted = len([line for line in answer.splitlines() if line.strip()]) == 1
+    said = said_line(answer)
     lenient = min(1.0, score(said)) if said else 0.0  # a mean of equal shares may round to 1 + 2e-16
     return Grade(strict=lenient if formatted else 0.0, lenient=lenient, formatted=formatted)
+
+
+def said_line(answer: str) -> str:
+    """Return the first line of an answer; one that only announces it (`Here is the summary:`) is passed over."""
+    lines = [line.strip() for line in answer.strip().splitlines() if line.strip()]
+    return lines[1] if len(lines) > 1 and lines[0].endswith(":") else lines[0] if lines else ""

@@ -1,6 +1,6 @@
 """A task put together from parts: where its examples come from, how it asks, how it grades, what it rewards."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -37,6 +37,18 @@ def reward_strictly(example: Example, answer: str, grade: Grade) -> float:
     return grade.strict
 
 
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A measure of all answers together, as papers report it."""
+
+    name: str
+    """`BLEU`, `ROUGE-L`."""
+    value: float
+    """From 0 to 100."""
+    how: str
+    """What another one must have done the same way to be compared: sacrebleu's signature, the scorer's version."""
+
+
 @dataclass(frozen=True)
 class QuestionTask:
     """A task that asks one question at a time in one user message."""
@@ -51,6 +63,8 @@ class QuestionTask:
     """Grades an answer; never raises, whatever the answer."""
     rewarder: Callable[[Example, str, Grade], float] = reward_of_grade
     """Rewards an answer, given its grade."""
+    measurer: Callable[[Sequence[Example], Sequence[str]], list[Measure]] | None = None
+    """Measures all answers together, where the literature does."""
 
     def examples(self) -> Iterable[Example]:
         """Yield the test set."""
@@ -71,6 +85,10 @@ class QuestionTask:
     def reward(self, example: Example, answer: str) -> float:
         """Reward an answer, from 0 to 1."""
         return self.rewarder(example, answer, self.grade(example, answer))
+
+    def measures(self, examples: Sequence[Example], answers: Sequence[str]) -> list[Measure]:
+        """Return the measures of all answers together; none where grades say it all."""
+        return self.measurer(examples, answers) if self.measurer and examples else []
 
     def few_shot(self, example: Example, k: int) -> list[Message]:
         """Return the prompt with `k` worked training examples in front."""

@@ -5,19 +5,23 @@ Source: Lin 2004, aclanthology.org/W04-1013; Chen et al. 2021, arXiv 2105.06762 
 arXiv 2004.15011 (SciTLDR).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from smidgen.config import Config
 from smidgen.errors import DataError, MissingExtraError
 from smidgen.tasks.base import Example, Grade
 from smidgen.tasks.files import Files, Record, field_of, read_rows, text_of
-from smidgen.tasks.grading import grade_likeness
+from smidgen.tasks.grading import grade_likeness, said_line
 from smidgen.tasks.options import full_name, read_options
-from smidgen.tasks.question import QuestionTask
+from smidgen.tasks.question import Measure, QuestionTask
 from smidgen.tasks.sources import Listed
+
+if TYPE_CHECKING:
+    from rouge_score.rouge_scorer import RougeScorer
 
 _ASKING = "{{question}}\n\nSummarize this {what} in one sentence. Answer with the sentence alone."
 
@@ -37,22 +41,42 @@ def make_summarization(options: str, files: Files) -> QuestionTask:
     train = files.find_training("summarization", config.set)
     test = files.find("summarization", config.set, ("test",))
     source = Listed(name, partial(_read, train, read), partial(_read, test, read), files.say)
-    return QuestionTask(name, _ASKING.format(what=what), source, rouge_grader())
+    return QuestionTask(name, _ASKING.format(what=what), source, rouge_grader(), measurer=measure_summaries)
 
 
 def rouge_grader() -> Callable[[Example, str], Grade]:
     """Return a grader by ROUGE-L, best over the references. Raises MissingExtraError without the extra `tasks`."""
-    try:
-        from rouge_score.rouge_scorer import RougeScorer
-    except ImportError:
-        raise MissingExtraError("Grading by ROUGE", "tasks") from None
-    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    scorer = _rouge("rougeL")
 
     def grade(example: Example, answer: str) -> Grade:
         references = example.extra.get("references", [example.answer])
         return grade_likeness(answer, lambda said: scorer.score_multi(references, said)["rougeL"].fmeasure)
 
     return grade
+
+
+def measure_summaries(examples: Sequence[Example], answers: Sequence[str]) -> list[Measure]:
+    """Return mean ROUGE-1, ROUGE-2 and ROUGE-L; of each answer the line counts that grades do.
+
+    Raises MissingExtraError without the extra `tasks`.
+    """
+    names = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
+    scorer = _rouge(*names)
+    how = f"rouge-score {version('rouge-score')}, F-measure, stemmed, best of the references"
+    totals = dict.fromkeys(names, 0.0)
+    for example, answer in zip(examples, answers, strict=True):
+        scores = [scorer.score(right, said_line(answer)) for right in example.extra.get("references", [example.answer])]
+        for name in names:
+            totals[name] += max(score[name].fmeasure for score in scores)
+    return [Measure(names[name], 100 * total / len(examples), how) for name, total in totals.items()]
+
+
+def _rouge(*names: str) -> "RougeScorer":
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError:
+        raise MissingExtraError("Grading by ROUGE", "tasks") from None
+    return RougeScorer(list(names), use_stemmer=True)
 
 
 def _read(path: Path, read: Callable[[Record, Path], tuple[str, list[str]]]) -> Iterator[Example]:

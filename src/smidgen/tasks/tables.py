@@ -15,8 +15,8 @@ from smidgen.tasks.grading import grade_any, grade_number, last_number
 from smidgen.tasks.options import full_name, read_options
 from smidgen.tasks.question import QuestionTask
 from smidgen.tasks.sources import TEST_SHARE, Listed, is_for_test
-from smidgen.tasks.summarization import rouge_grader
-from smidgen.tasks.translation import chrf_grader
+from smidgen.tasks.summarization import measure_summaries, rouge_grader
+from smidgen.tasks.translation import chrf_grader, measure_translations
 
 QUESTIONS = ("question", "prompt", "input", "instruction", "text", "sentence", "source")
 """Columns that are taken for the question, the first there is."""
@@ -63,7 +63,9 @@ def make_table(path: Path, options: str, files: Files) -> QuestionTask:
                 f"Add some, or name a test file: {path}:test=FILE"
             )
     name = full_name(path.name, options)
-    return QuestionTask(name, "{question}", Listed(name, lambda: examples, lambda: tested, files.say), grader)
+    measurer = {"chrf": measure_translations, "rouge": measure_summaries}.get(kind)
+    source = Listed(name, lambda: examples, lambda: tested, files.say)
+    return QuestionTask(name, "{question}", source, grader, measurer=measurer)
 
 
 def read_examples(path: Path, config: TableConfig) -> list[Example]:

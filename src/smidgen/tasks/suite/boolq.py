@@ -11,6 +11,11 @@ def _item(row: Row) -> ChoiceItem:
     return among(row, context, ("no", "yes"), row.index("label", 2))
 
 
+def _remark(row: Row) -> tuple[str, ...]:
+    """Tell SuperGLUE's passages, which the harness reads, from the same ones as google/boolq has them."""
+    return () if " -- " in row.text("passage") else ("passages without the titles that SuperGLUE's begin with",)
+
+
 _PUBLISHED = PublishedSet("boolq", "validation", 3270, "aps/super_glue", "boolq")
 
-BOOLQ = ChoiceSet("boolq", "2.0", "super_glue/boolq/default.yaml", _PUBLISHED, ACCURACY, _item)
+BOOLQ = ChoiceSet("boolq", "2.0", "super_glue/boolq/default.yaml", _PUBLISHED, ACCURACY, _item, _remark)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from smidgen.tasks.choice import ChoiceItem, ChoiceTask, Metric
 from smidgen.tasks.suite.row import Row
@@ -36,10 +37,15 @@ class ChoiceSet:
     """What the harness reports."""
     item: Callable[[Row], ChoiceItem]
     """Makes the item of a row."""
+    remark: Callable[[Row], tuple[str, ...]] = lambda row: ()
+    """Tells by the first row what a reader of the number must know, where a set goes about in more than one form."""
 
     def make(self, shelf: Shelf) -> ChoiceTask:
-        """Make the task; its files are looked for now and read when first needed."""
+        """Make the task; its files are looked for now, and read when first needed but for their first row."""
         split = shelf.open(self.name, self.published)
+        remarks = tuple(note for row in islice(split.rows(), 1) for note in self.remark(row))
+        for note in remarks:
+            shelf.say(f"task {self.name}: {note}.")
         return ChoiceTask(
             name=self.name,
             version=self.version,
@@ -49,5 +55,5 @@ class ChoiceSet:
             main="normalized" if "normalized" in self.metrics else self.metrics[0],
             published=self.published.rows,
             read=lambda: map(self.item, split.rows()),
-            notes=split.notes,
+            notes=split.notes + remarks,
         )

@@ -71,7 +71,7 @@ def fetch_from_hub(repository: str, pattern: str) -> Path:
         )
     except Exception as error:  # the library raises its own, httpx's and the system's errors, without a common parent
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"the hub does not give {repository}: {reason}") from None
+        raise DataError(f"{reason.partition('. ')[0].rstrip('.')}.") from None
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,12 @@ class Shelf:
 
     def download(self, task: str, published: PublishedSet, wanted: str) -> Path:
         """Return the folder with a set's files from the hub. `wanted` is the local file that would do instead."""
-        missing = f"no {wanted} in {self.folder}" if self.folder else f"{wanted} not given by --data DIR"
-        self.say(f"task {task}: {missing}; asking the hub for {published.hub} ...")
+        if self.folder is None:
+            missing = f"task {task}: reads {wanted}. Name its folder: --data DIR."
+        else:
+            missing = f"task {task}: no {wanted} in {self.folder} (nor .gz, .zst, .csv, .tsv, .parquet)."
+        self.say(f"{missing} Asking the hub for {published.hub} ...")
         try:
             return self.fetch(published.hub, f"{published.config}/{published.split}/*.parquet")
         except SmidgenError as error:
-            raise DataError(
-                f"task {task}: {missing} (also looked for .gz, .zst, .csv, .tsv, .parquet), and {error} "
-                f"Put the rows of {published.hub} there, one JSON object a line."
-            ) from None
+            raise DataError(f"{missing} Put the rows of {published.hub} there. From the hub: {error}") from None
