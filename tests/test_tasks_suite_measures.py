@@ -5,10 +5,16 @@ from typing import Any
 
 import pytest
 
+from smidgen.evaluation.runner import run_task
+from smidgen.inference import Engine, SamplingParams
+from smidgen.models import LlamaConfig, build_model
+from smidgen.models.attention import AttentionConfig
+from smidgen.models.stack import StackConfig
 from smidgen.tasks.base import Example
 from smidgen.tasks.loading import load_task
 from smidgen.tasks.summarization import measure_summaries
 from smidgen.tasks.translation import measure_translations
+from smidgen.tokenizers.bytes import ByteTokenizer
 from task_files import make_task_files
 
 sacrebleu = pytest.importorskip("sacrebleu", reason="the extra `tasks` is not installed")
@@ -67,3 +73,13 @@ def test_tasks_of_likeness_measure_the_whole_and_others_do_not(tmp_path: Path) -
         "gsm8k": [],
     }
     assert load_task("translation", files).measures([], []) == []
+
+
+def test_a_result_brings_the_measures_of_its_answers(tmp_path: Path) -> None:
+    stack = StackConfig(d_model=16, layers=(0,), attention=AttentionConfig(n_heads=1, n_kv_heads=1))
+    model = build_model(LlamaConfig(vocab_size=264, max_seq_len=512, stack=stack), seed=0).eval()
+    task = load_task("translation", make_task_files(tmp_path))
+    result = run_task(task, Engine(model, ByteTokenizer()), limit=2, options=SamplingParams(max_symbols=8))
+    expected = measure_translations(list(task.examples())[:2], [item.answer for item in result.items])
+    assert list(result.measures) == expected
+    assert [measure["name"] for measure in result.as_dict()["measures"]] == ["BLEU", "chrF"]

@@ -20,6 +20,7 @@ from smidgen.evaluation.passes import Sampled, estimate_passes
 from smidgen.inference import Engine, SamplingParams
 from smidgen.tasks.base import Example, Grade, Task
 from smidgen.tasks.completion import CompletionItem, CompletionTask
+from smidgen.tasks.question import Measure, QuestionTask
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.tokenizers.chat import encode_chat
 
@@ -91,6 +92,8 @@ class TaskResult:
     """pass@k, strictly, by k; empty if no answers were sampled."""
     lenient_passes: dict[int, Estimate]
     """The same of the lenient scores."""
+    measures: tuple[Measure, ...] = ()
+    """What papers report of all answers together, BLEU say; empty for most tasks."""
 
     @property
     def unasked(self) -> int:
@@ -119,6 +122,7 @@ class TaskResult:
             **{name: getattr(self, name).as_dict() for name in ("strict", "lenient", "format")},
             **{f"pass@{k}": estimate.as_dict() for k, estimate in self.passes.items()},
             **{f"lenient pass@{k}": estimate.as_dict() for k, estimate in self.lenient_passes.items()},
+            "measures": [asdict(measure) for measure in self.measures],
             "chance": self.chance,
             "majority": self.majority,
             "kinds": [asdict(kind) for kind in self.kinds],
@@ -166,7 +170,10 @@ def run_task(
     ]
     of = len(examples) + sum(1 for _ in islice(every, _MOST_COUNTED))
     asking = _Asking(task.name, examples, prompts, lambda at, text: task.grade(examples[at], text), options, of)
-    return _run(asking, engine, progress, kept, sampled)
+    result = _run(asking, engine, progress, kept, sampled)
+    if not isinstance(task, QuestionTask):
+        return result
+    return replace(result, measures=tuple(task.measures(examples, [item.answer for item in result.items])))
 
 
 def run_completions(
