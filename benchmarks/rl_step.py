@@ -4,9 +4,10 @@ Both sides train the same adapter of the same weights on the same prompts with a
 as many answers, sample at temperature 1 and never stop an answer early. Each contestant is a process of its own: its
 steps are timed inside its own training loop (median, the first left out), its memory is the peak of what the process
 held, imports and all. They take turns, a run of a few steps each (A B A B). Bars: a third of the seconds of TRL's best
-of fp32 and bf16, half of its memory.
+of fp32 and bf16, half of its memory. As TRL comes: eight answers at once, each depth computed again in the backward
+pass; `--micro 2 --keep` is the fastest way for both.
 
-    python -m benchmarks.rl_step [--quick] [--threads N] [--adapter lora:r=8] [--prompts 1,4]
+    python -m benchmarks.rl_step [--quick] [--threads N] [--adapter lora:r=8] [--prompts 1,4] [--micro N] [--keep]
 """
 
 import argparse
@@ -40,6 +41,7 @@ def questions(n: int) -> list[str]:
 def train_ours(chosen: argparse.Namespace, n_prompts: int, spoken: list[float]) -> list[float]:
     from smidgen.checkpoint import load_model
     from smidgen.inference import SamplingParams
+    from smidgen.inference.once import held_once
     from smidgen.runtime import open_runtime
     from smidgen.surgery.adapter import attach
     from smidgen.surgery.config import read_adapter
@@ -80,28 +82,31 @@ def train_ours(chosen: argparse.Namespace, n_prompts: int, spoken: list[float]) 
     sampling = SamplingParams(temperature=1.0, max_symbols=SYMBOLS, stop_ids=frozenset())
     longest = SYMBOLS + 64  # the prompts have about 40 symbols
     config = RolloutConfig(prompts=n_prompts, answers=ANSWERS, sampling=sampling, micro_symbols=chosen.micro * longest)
-    engine = open_engine(loaded.model, loaded.tokenizer, config, runtime)
-    steps = OnPolicy(
-        engine,
-        loaded.model,
-        Digits(),
-        config,
-        AdvantageConfig(),
-        SEED,
-        runtime,
-        lambda seen: spoken.append(seen.seconds),
-    )
-    optimizer = AdamWConfig(learning_rate=1e-5, weight_decay=0.0)
-    training = TrainConfig(budget=StepBudget(steps=chosen.steps), optimizer=optimizer, compile="off")
-    ends: list[float] = [time.perf_counter()]
-    fit(
-        loaded.model,
-        steps,
-        Policy(PolicyConfig()),
-        training,
-        runtime,
-        Outside(on_record=[lambda record: ends.append(time.perf_counter())]),
-    )
+    with held_once(loaded.model, runtime.dtype):
+        engine = open_engine(loaded.model, loaded.tokenizer, config, runtime)
+        steps = OnPolicy(
+            engine,
+            loaded.model,
+            Digits(),
+            config,
+            AdvantageConfig(),
+            SEED,
+            runtime,
+            lambda seen: spoken.append(seen.seconds),
+        )
+        optimizer = AdamWConfig(learning_rate=1e-5, weight_decay=0.0)
+        training = TrainConfig(
+            budget=StepBudget(steps=chosen.steps), optimizer=optimizer, compile="off", recompute=not chosen.keep
+        )
+        ends: list[float] = [time.perf_counter()]
+        fit(
+            loaded.model,
+            steps,
+            Policy(PolicyConfig()),
+            training,
+            runtime,
+            Outside(on_record=[lambda record: ends.append(time.perf_counter())]),
+        )
     return [after - before for before, after in pairwise(ends)]
 
 
@@ -148,7 +153,7 @@ def train_theirs(chosen: argparse.Namespace, n_prompts: int, dtype: str) -> list
         max_steps=chosen.steps,
         bf16=False,
         use_cpu=True,
-        gradient_checkpointing=False,
+        gradient_checkpointing=not chosen.keep,
         save_strategy="no",
         report_to=[],
         logging_strategy="no",
@@ -184,7 +189,7 @@ def work(chosen: argparse.Namespace) -> None:
 def ask(side: str, n_prompts: int, chosen: argparse.Namespace) -> dict:
     command = [sys.executable, "-m", "benchmarks.rl_step", "--worker", side, "--prompts", str(n_prompts)]
     command += ["--adapter", chosen.adapter, "--steps", str(chosen.steps), "--threads", str(chosen.threads)]
-    command += ["--micro", str(chosen.micro)]
+    command += ["--micro", str(chosen.micro), *(["--keep"] if chosen.keep else [])]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -218,7 +223,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--adapter", default="lora:r=8", help="what is trained: lora:r=N or full")
-    parser.add_argument("--micro", type=int, default=2, help="answers of a micro-batch: the memory of a step")
+    parser.add_argument("--micro", type=int, default=8, help="answers of a micro-batch: the memory of a step")
+    parser.add_argument("--keep", action="store_true", help="keep what is inside each depth for the backward pass")
     parser.add_argument("--prompts", default="1,4")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -232,7 +238,9 @@ def main() -> None:
         return
     if chosen.quick:
         chosen.prompts, chosen.steps, chosen.rounds = "1", 3, 1
-    told = f"{ANSWERS} answers of {SYMBOLS} symbols, {chosen.micro} at a time"
+    told = f"{ANSWERS} answers of {SYMBOLS} symbols, {chosen.micro} at a time" + (
+        ", kept" if chosen.keep else ", recomputed"
+    )
     print(f"{MODEL}, {chosen.adapter}, {told}, {chosen.threads} threads\n")
     print(f"{'prompts':<9}{'side':<12}{'s/step':>10}{'peak MB':>10}{'faster':>9}{'smaller':>9}")
     cases = [compare(int(n), chosen.rounds, chosen) for n in chosen.prompts.split(",")]

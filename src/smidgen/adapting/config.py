@@ -146,6 +146,8 @@ class Adaptation(Config):
     """Longest answer in the test; None: what the longest right one takes, and some."""
     shots: Annotated[int, Field(ge=0)] = 4
     """Worked examples that the control shows the untrained base: what form alone would gain; 0: no control."""
+    recompute: bool = False
+    """Whether each depth is computed once more in the backward pass instead of being kept: slower, less memory."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """Dtype of the base and of activations; adapters train in fp32."""
 

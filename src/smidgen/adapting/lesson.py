@@ -94,6 +94,7 @@ def fit_lesson(
     """Let the one training loop learn from batches."""
     asked, run = lesson.asked, lesson.run
     config = fine_tuning_config(asked.adapter.type, objective, lesson.budget, learning_rate)
+    config = config.model_copy(update={"recompute": asked.recompute})
     built, notes = build_objective(objective, lesson.model, lesson.tokenizer, asked.seed)
     for note in notes:
         lesson.screen.say(note)

@@ -14,6 +14,7 @@ from smidgen.data.preferences import encode_preferences, read_preferences
 from smidgen.data.supervised import ExampleStream, StepLayout, encode_examples
 from smidgen.errors import ConfigError
 from smidgen.inference import Engine, prepare_for_decoding
+from smidgen.inference.once import held_once
 from smidgen.training.config import TimeBudget, TokenBudget
 from smidgen.training.objectives.next_token import NextTokenConfig
 from smidgen.training.objectives.preference import reference_log_probs
@@ -41,6 +42,11 @@ def learn_by_rewards(lesson: Lesson, config: RlConfig) -> Learned:
 
     Raises TrainingError, before anything is trained, if there is nothing to learn from.
     """
+    with held_once(lesson.model, lesson.runtime.dtype):
+        return _learn_by_rewards(lesson, config)
+
+
+def _learn_by_rewards(lesson: Lesson, config: RlConfig) -> Learned:
     engine = open_engine(lesson.model, lesson.tokenizer, config.rollouts, lesson.runtime)
     if lesson.is_new:
         _look(lesson, engine, config.preflight_prompts, config.rollouts)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +94,17 @@ def open_tensors(path: Path) -> Iterator[TensorSource]:
     refuse_pickle(path)
     try:
         with safe_open(path, framework="pt") as file:
-            yield TensorSource(str(path), *_listing(path, file), read=file.get_tensor)
+            yield TensorSource(str(path), *_listing(path, file), read=partial(_read_alone, path))
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error}). Copy or download it again.") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}.") from None
+
+
+def _read_alone(path: Path, name: str) -> Tensor:
+    # Opened anew for each: an open file keeps every page in memory that was read, beside a 135M model in bf16 538 MB.
+    with safe_open(path, framework="pt") as file:
+        return file.get_tensor(name)
 
 
 def _listing(path: Path, file: Any) -> tuple[dict[str, tuple[int, ...]], dict[str, torch.dtype]]:

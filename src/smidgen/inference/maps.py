@@ -61,3 +61,16 @@ class SideBySide(nn.Module):
     def forward(self, x: Float[Tensor, "*rows d_in"], recall: Recall | None = None) -> Float[Tensor, "*rows d_out"]:
         """Return all outputs, one behind the other."""
         return torch.cat([one(x, recall) for one in self.maps], -1)
+
+
+def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this build of torch multiplies packed weights of this dtype here, found out by doing it."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if dtype not in (torch.bfloat16, torch.float32):
+        return False
+    weight, x = torch.eye(32, dtype=dtype), torch.arange(32, dtype=dtype)[None]
+    try:
+        return torch.equal(PackedLinear(weight)(x), x)
+    except (RuntimeError, NotImplementedError, AttributeError):  # what a torch built without oneDNN answers
+        return False

@@ -144,6 +144,8 @@ class TrainConfig(Config):
     """Dtype of activations and matrix products; auto: the fastest safe one of this device."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; auto: after a probe, and only when the budget repays it."""
+    recompute: bool = False
+    """Compute each depth once more in the backward pass instead of keeping what is inside it: slower, less memory."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """How several processes share the work: each with all weights, or (FSDP2, saves memory) with a part of each."""
     loop_from: Fraction | None = None

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from smidgen.data.batch import Batch
 from smidgen.models import Model
 from smidgen.models.heads import HeadsConfig
-from smidgen.models.stack import Block, Stack
+from smidgen.models.stack import Block, Stack, recompute
 from smidgen.runtime import Runtime
 from smidgen.training.config import TrainConfig
 from smidgen.training.objectives import LossSum, Objective
@@ -51,6 +51,7 @@ class LossModule(nn.Module):
         for block in self._blocks():
             block._compiled_call_impl = None
         self._sums = cross_entropy_sums
+        recompute(self.model, on=False)
 
     def _blocks(self) -> list[Block]:
         return [block for stack in self._stacks() for block in stack.layers if isinstance(block, Block)]
@@ -110,7 +111,8 @@ def wrap(model: Model, objective: Objective, config: TrainConfig, runtime: Runti
 
 
 def apply(loss: LossModule, config: TrainConfig, runtime: Runtime, compiled: bool) -> ParallelLoss:
-    """Make the loss what this runtime runs: compile its parts, then DDP where it is not sharded."""
+    """Make the loss what this runtime runs: recompute and compile its parts, then DDP where it is not sharded."""
+    recompute(loss.model, on=config.recompute)
     if compiled:
         loss.compile_parts()
     module: nn.Module = loss
