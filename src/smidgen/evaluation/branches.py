@@ -16,8 +16,10 @@ from itertools import pairwise
 from smidgen.inference.memory import common_prefix
 
 WORTH_SHARING = 4
-"""Fewest symbols shared for: each saves 0.9 ms of SmolLM2-135M on one core, a branch costs a copy (0.15 ms) and its
-share of one more forward (8 ms)."""
+"""Fewest symbols to share among sequences: each saves one of theirs, a branch costs a copy of its memory, a fifth."""
+
+WORTH_BRANCHING = 8
+"""Fewest symbols to share among the branches of a run: every depth of the trees is forwards of its own."""
 
 FORWARD_SYMBOLS = 32
 """Padding that is as dear as one forward more: 8 ms of calls at 0.25 ms a symbol."""
@@ -87,25 +89,37 @@ def _branch(reads: Sequence[tuple[int, ...]]) -> tuple[list[Run], list[Run]]:
     shared = [common_prefix(a, b) for a, b in pairwise(reads)]
     runs: list[Run] = []
     leaves: dict[int, Run] = {}
-    todo: list[tuple[int, int, Run | None]] = [(0, len(reads), None)]
+    todo: list[tuple[range, Run | None, int]] = [(range(len(reads)), None, WORTH_SHARING)]
     while todo:
-        first, last, parent = todo.pop()
+        some, parent, least = todo.pop()
         start, depth = (parent.end, parent.depth + 1) if parent else (0, 0)
-        begin = first
-        for i in range(first + 1, last + 1):
-            if i < last and shared[i - 1] >= start + WORTH_SHARING:
+        for family in _families(shared, some, least):
+            end = _common(shared, family) if len(family) > 1 else len(reads[family[0]])
+            smaller = _families(shared, family, end + WORTH_SHARING)
+            # Questions may begin with the same five words: better shared is each one's whole prompt.
+            if sum((_common(shared, f) - start) * (len(f) - 1) for f in smaller) > (end - start) * (len(family) - 1):
+                todo.append((family, parent, end + WORTH_SHARING))
                 continue
-            end = min(shared[begin : i - 1], default=len(reads[begin]))
-            run = Run(reads[begin][start:end], start, parent, depth)
+            run = Run(reads[family[0]][start:end], start, parent, depth)
             runs.append(run)
             if parent:
                 parent.children.append(run)
-            if i - begin > 1:
-                todo.append((begin, i, run))
+            if len(family) > 1:
+                todo.append((family, run, end + WORTH_BRANCHING))
             else:
-                leaves[begin] = run
-            begin = i
+                leaves[family[0]] = run
     return runs, [leaves[i] for i in range(len(reads))]
+
+
+def _families(shared: Sequence[int], some: range, least: int) -> list[range]:
+    """Cut neighbours where they share less than `least`."""
+    cuts = [some.start, *(i for i in some[1:] if shared[i - 1] < least), some.stop]
+    return [range(first, last) for first, last in pairwise(cuts)]
+
+
+def _common(shared: Sequence[int], family: range) -> int:
+    """Count the symbols that all of a family begin with; 0 for a single one, which shares with nobody."""
+    return min(shared[family.start : family.stop - 1], default=0)
 
 
 def _ask(leaf: Run, span: Span, index: int) -> None:
