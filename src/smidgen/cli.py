@@ -22,6 +22,8 @@ VERBS = {
     "chat": "Talk with a model in the terminal",
     "generate": "Continue a text",
     "eval": "Measure a model: bits per byte, questions of tasks",
+    "compare": "Say whether one evaluated model is better than another, item by item",
+    "leaderboard": "Write one page of all models below a folder: scores against size and time",
     "adapt": "Let a model learn a task: a few numbers, by reinforcement learning or otherwise",
     "merge": "Fold an adapter into its base, or write it in PEFT's form",
     "study": "Compare variants of a recipe: equal budgets, several seeds, one table",

@@ -31,9 +31,26 @@ class Dot:
     x: float
     y: float
     error: float | None
-    """Standard error of y."""
+    """How far its bar reaches to either side: of a study, the standard error."""
     kind: int
     """Which colour and shape."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a figure's vertical axis tells."""
+
+    name: str = "bits per byte"
+    lower_is_better: bool = True
+    form: Form = lambda value: number(value, 4)
+    """How a value is written."""
+    reach: Form = lambda value: number(value, 2)
+    """How the length of its bar is written."""
+    tick: Form = lambda value: f"{value:.6g}"
+    """How it is written on the axis."""
+
+
+BITS_PER_BYTE = Measure()
 
 
 @dataclass(frozen=True)
@@ -65,28 +82,29 @@ class _Axes:
         return _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def draw_dots(dots: Sequence[Dot], x_name: str, form: Form) -> str:
-    """Return bits per byte against a cost, on a logarithmic axis; a dashed line joins what nothing beats in both."""
+def draw_dots(dots: Sequence[Dot], x_name: str, form: Form, measure: Measure = BITS_PER_BYTE) -> str:
+    """Return a measure against a cost, on a logarithmic axis; a dashed line joins what nothing beats in both."""
     reach = [(dot.y - (dot.error or 0), dot.y + (dot.error or 0)) for dot in dots]
     xs = [dot.x for dot in dots]
     middle, spread = math.sqrt(min(xs) * max(xs)), max(1.25, 1.12 * math.sqrt(max(xs) / min(xs)))
     axes = _Axes((middle / spread, middle * spread), _padded(min(r[0] for r in reach), max(r[1] for r in reach)), True)
-    parts = _frame(axes, x_name, form)
-    best = pareto_front([(dot.x, dot.y) for dot in dots])
+    parts = _frame(axes, x_name, form, measure)
+    sign = 1 if measure.lower_is_better else -1
+    best = [(x, sign * y) for x, y in pareto_front([(dot.x, sign * dot.y) for dot in dots])]
     if len(best) > 1:
         parts.append(f'<path class="front" d="M{"L".join(f"{axes.x(x):.1f} {axes.y(y):.1f}" for x, y in best)}"/>')
     taken: list[tuple[float, float]] = [(axes.x(dot.x), axes.y(dot.y)) for dot in dots]
     for dot in dots:
         x, y = axes.x(dot.x), axes.y(dot.y)
-        told = f"{dot.number}. {dot.name}: {number(dot.y, 4)} bits per byte"
-        told += (f" ± {number(dot.error, 2)}" if dot.error else "") + f", {form(dot.x)}"
+        told = f"{dot.number}. {dot.name}: {measure.form(dot.y)} {measure.name}"
+        told += (f" ± {measure.reach(dot.error)}" if dot.error else "") + f", {form(dot.x)}"
         bar = ""
         if dot.error:
             ends = f"M{x:.1f} {axes.y(dot.y - dot.error):.1f}V{axes.y(dot.y + dot.error):.1f}"
             bar = f'<path class="bar k{dot.kind}" d="{ends}"/>'
         parts.append(f"<g><title>{escape(told)}</title>{bar}{_shape(dot.kind, x, y)}</g>")
         parts.append(_label(dot.number, *_place(x, y, dot.number, taken)))
-    return _svg(parts, f"Bits per byte against {x_name}, {len(dots)} variants")
+    return _svg(parts, f"{measure.name.capitalize()} against {x_name}, {len(dots)} points")
 
 
 def draw_curves(curves: Sequence[Curve], x_name: str, form: Form) -> str:
@@ -125,12 +143,14 @@ def _padded(low: float, high: float) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _frame(axes: _Axes, x_name: str, form: Form) -> list[str]:
+def _frame(axes: _Axes, x_name: str, form: Form, measure: Measure = BITS_PER_BYTE) -> list[str]:
     right, bottom, parts = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM, []
     for tick in nice_ticks(*axes.y_range, wanted=7):
         y = axes.y(tick)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{_LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{tick:.6g}</text>')
+        parts.append(
+            f'<text class="tick" x="{_LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{measure.tick(tick)}</text>'
+        )
     ticks = log_ticks(*axes.x_range) if axes.logarithmic else nice_ticks(*axes.x_range, 4)
     for tick in ticks if len(ticks) >= 3 else nice_ticks(*axes.x_range, 6):
         x = axes.x(tick)
@@ -141,7 +161,7 @@ def _frame(axes: _Axes, x_name: str, form: Form) -> list[str]:
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     parts.append(f'<text class="unit" x="{right}" y="{_HEIGHT - 6}" text-anchor="end">{escape(x_name)}</text>')
     turned = f'transform="translate(12 {(_TOP + bottom) / 2:.0f}) rotate(-90)" text-anchor="middle"'
-    parts.append(f'<text class="unit" {turned}>bits per byte</text>')
+    parts.append(f'<text class="unit" {turned}>{escape(measure.name)}</text>')
     return parts
 
 
@@ -164,7 +184,8 @@ def _place(x: float, y: float, name: int, taken: list[tuple[float, float]]) -> t
     for step in (1, 2, 3):
         for dx, dy in ((7 * step, 4), (-7 * step - width, 4), (-width / 2, -8 * step), (-width / 2, 8 + 8 * step)):
             centre = (x + dx + width / 2, y + dy - 4)
-            if all(abs(centre[0] - a) > width / 2 + 6 or abs(centre[1] - b) > 10 for a, b in taken):
+            is_inside = x + dx >= _LEFT and x + dx + width <= _WIDTH
+            if is_inside and all(abs(centre[0] - a) > width / 2 + 6 or abs(centre[1] - b) > 10 for a, b in taken):
                 taken.append(centre)
                 return x + dx, y + dy
     return x + 7, y + 4

@@ -1,0 +1,140 @@
+"""One evaluation as a table for a terminal or a file: a line for each task, what has to be known below."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from smidgen.reports.quantities import count, duration, number, share, size
+
+_COLUMNS = ("task", "version", "metric", "score", "95% interval", "chance", "corrected", "items", "beside it")
+_TO_THE_LEFT = {0, 2, 8}
+_NO_SHARES = frozenset({"bits_per_byte", "perplexity"})
+
+
+def evaluation_lines(record: Mapping[str, Any], skipped: Sequence[tuple[str, str]] = ()) -> list[str]:
+    """Return the table of an entry of `evals.json`, its notes, what was not asked, and how all of it was asked."""
+    tasks = record["tasks"]
+    rows = [_COLUMNS, *(_row(task) for task in tasks)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    lines = [_aligned(row, widths) for row in rows]
+    lines += [f"{task['name']}: {note}." for task in tasks for note in _notes(task)]
+    lines += [f"not asked: {name}: {reason}" for name, reason in skipped]
+    return [*lines, *_protocol(record)]
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = (
+        text.ljust(width) if column in _TO_THE_LEFT else text.rjust(width)
+        for column, (text, width) in enumerate(zip(row, widths, strict=True))
+    )
+    return "  ".join(cells).rstrip()
+
+
+def _row(task: Mapping[str, Any]) -> tuple[str, ...]:
+    metric = task["metric"]
+    low, high = (_told(metric, task.get(key)) for key in ("low", "high"))
+    return (
+        task["name"],
+        str(task["version"]),
+        metric.replace("_", " "),
+        _told(metric, task["value"]),
+        f"[{low}, {high}]" if task.get("low") is not None else "",
+        "" if task["chance"] is None else share(task["chance"]),
+        "" if task["corrected"] is None else number(task["corrected"], 3),
+        _asked(task),
+        _beside(task),
+    )
+
+
+def _told(metric: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    if metric == "bits_per_byte":
+        return f"{value:.4f}"
+    return number(value, 4) if metric in _NO_SHARES else share(value)
+
+
+def _asked(task: Mapping[str, Any]) -> str:
+    of = task.get("of")
+    return f"{task['n']:,} of {of:,}" if of is not None and task["n"] < of else f"{task['n']:,}"
+
+
+def _beside(task: Mapping[str, Any]) -> str:
+    """Return the other metrics, shortly."""
+    if task["metric"] == "bits_per_byte":
+        return f"{task['metrics']['bytes']:,} bytes"
+    told = []
+    for name, found in task["metrics"].items():
+        if name == task["metric"]:
+            continue
+        value = found["value"]
+        in_percent = name not in _NO_SHARES and "how" not in found
+        told.append(f"{name} {share(value) if in_percent else number(value, 4)}")
+    if task.get("majority"):
+        told.append(f"majority {share(task['majority'])}")
+    if "mean_of_kinds" in task:
+        told.append(f"mean of {len(task['kinds'])} kinds {share(task['mean_of_kinds'])}")
+    return ", ".join(told)
+
+
+def _notes(task: Mapping[str, Any]) -> list[str]:
+    """Say what limits a number: the part asked, what did not fit, what was found in training text."""
+    notes = []
+    of, n = task.get("of"), task["n"]
+    if task.get("limit") is not None and task.get("rows", n) > n:
+        notes.append(f"the first {n:,} of {task['rows']:,} items only (--limit)")
+    if of is not None and task.get("rows", of) < of:
+        notes.append(f"the files hold {task['rows']:,} of the {of:,} published items")
+    notes += task.get("notes", [])
+    if task.get("cut"):
+        notes.append(f"{task['cut']:,} items are longer than the context and lost their beginning")
+    if task.get("unfit"):
+        notes.append(f"{task['unfit']:,} items do not fit the context and {_unfit(task)}")
+    if task.get("unended"):
+        notes.append(f"{task['unended']:,} answers were still going on at {task['options']['max_symbols']:,} symbols")
+    if task.get("contamination"):
+        notes.append(_exposed(task))
+    return notes
+
+
+def _unfit(task: Mapping[str, Any]) -> str:
+    return "count as wrong" if task["metric"] == "strict" else "are left out"
+
+
+def _exposed(task: Mapping[str, Any]) -> str:
+    found = task["contamination"]
+    if not found["touched"]:
+        return f"no item was found in {found['in']}"
+    scores = [
+        f"{_told(task['metric'], found[key]['value'])} {word}"
+        for key, word in (("score_touched", "on those"), ("score_clean", "without them"))
+        if found[key]
+    ]
+    some = f"{found['touched']:,} items ({share(found['share'])}) were found in {found['in']}"
+    return f"{some}, {found['whole']:,} of them whole; score {', '.join(scores)}"
+
+
+def _protocol(record: Mapping[str, Any]) -> list[str]:
+    """Say how everything was asked, in a line, and what it took."""
+    said, lines = record["protocol"], []
+    texts = [task for task in record["tasks"] if task["metric"] == "bits_per_byte"]
+    for task in texts:
+        windows = task["metrics"]["protocol"]
+        own = f"context {windows['context']}, stride {windows['stride']}, each document alone"
+        lines.append(f"protocol: {task['name']}: {own}; the interval is over {task['n']:,} documents.")
+    if said:
+        begins = "nothing" if said["begins_with"] is None else f"symbol {said['begins_with']}"
+        parts = [
+            f"prompts of {said['prompts']}",
+            f"context {said['context']}",
+            said["precision"],
+            f"{begins} before a text, symbol {said['empty_context']} for an empty context",
+            "answers decoded greedily",
+        ]
+        if "sampled" in said:
+            drawn = said["sampled"]
+            how = f"temperature {drawn['temperature']}, top_p {drawn['top_p']}, seed {drawn['seed']}"
+            parts.append(f"{drawn['n']} more sampled for pass@k ({how})")
+        lines.append(f"protocol: {', '.join(parts)}.")
+    weights = f"{count(record['parameters'])} parameters, {size(record['file_bytes'])}"
+    lines.append(f"model {record['model']}: {weights}; {duration(record['seconds'])}.")
+    return lines
