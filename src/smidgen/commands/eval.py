@@ -8,34 +8,46 @@ import click
 
 from smidgen.commands.grouping import gather
 
+_OPTIONS: dict[str, tuple[Any, str, str]] = {
+    "limit": (click.IntRange(min=1), "N", "Most items of each task; a part of a set says so. Default: all."),
+    "samples": (
+        click.IntRange(min=1),
+        "K",
+        "Sample K answers, too, to each question answered in text, for pass@1 to pass@K.",
+    ),
+    "data": (click.Path(path_type=Path), "DIR", "Folder of the sets: DIR/arc_easy/test.jsonl.gz (docs/evaluation.md)."),
+    "contamination": (
+        click.Path(path_type=Path),
+        "TEXT",
+        "A run, or a file or folder of text: look for every item in it, and score with and without those found.",
+    ),
+    "adapter": (str, "ADAPTER", "A directory or an adapter string, applied to the model."),
+    "max-bytes": (click.IntRange(min=1), "N", "Most text scored. Default: 1000000."),
+}
+
+
+def _gathered(command: Any) -> Any:
+    for name, (kind, metavar, help_text) in reversed(_OPTIONS.items()):
+        command = click.option(
+            f"--{name}", type=kind, metavar=metavar, help=help_text, expose_value=False, callback=gather
+        )(command)
+    return command
+
 
 @click.command()
 @click.argument("model")
 @click.argument("text", required=False, type=click.Path(path_type=Path))
 @click.option(
+    "--suite", is_flag=True, help="Ask the tiny suite: 14 sets with lm-eval's prompts, and three of our own."
+)
+@click.option(
     "--task",
     "tasks",
     multiple=True,
     metavar="NAME",
-    help="Ask the questions of a task, too: village, arithmetic:easy, gsm8k, mine.jsonl, mine.py (docs/tasks.md).",
+    help="Ask this task alone: arc_easy, gsm8k, village, arithmetic:easy, mine.jsonl, mine.py (docs/tasks.md).",
 )
-@click.option(
-    "--data",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    expose_value=False,
-    callback=gather,
-    help="Folder of the tasks' local files.",
-)
-@click.option(
-    "--adapter",
-    metavar="ADAPTER",
-    expose_value=False,
-    callback=gather,
-    help="A directory or an adapter string, applied to the model.",
-)
-@click.option("--limit", type=click.IntRange(min=1), default=500, help="Most questions of a task. Default: 500.")
-@click.option("--max-bytes", type=click.IntRange(min=1), default=1_000_000, help="Most text scored. Default: 1000000.")
+@_gathered
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps. Default: the fastest one here.")
 @click.pass_obj
@@ -43,36 +55,32 @@ def command(
     beside: dict[str, Any] | None,
     model: str,
     text: Path | None,
+    suite: bool,
     tasks: tuple[str, ...],
-    limit: int,
-    max_bytes: int,
     as_json: bool,
     device: str | None,
 ) -> None:
-    """Measure bits per byte on TEXT, or on the held-out text of a run, and ask the questions of tasks.
+    """Measure bits per byte on TEXT, or on the held-out text of a run, and ask the suite or the questions of tasks.
 
-    MODEL is a run, a model directory, a .gguf file or a pulled name.
+    MODEL is a run, a model directory, a .gguf file or a pulled name. What is found is added to the evals.json beside
+    the model. A command that was stopped goes on where it was.
     """
     from smidgen.journey.assess import Asked, assess
+    from smidgen.journey.screen import Screen
+    from smidgen.reports.eval_table import evaluation_lines
 
-    results = assess(Asked(model, text, tasks, limit, max_bytes, **(beside or {})), device)
+    found = assess(Asked(model, text, tasks, suite, **(beside or {})), device, Screen(stderr=True))
     if as_json:
-        click.echo(json.dumps(results))
+        told = {"model": model, "text": found.text, "validation": found.validation, "skipped": dict(found.skipped)}
+        rest = {key: value for key, value in found.record.items() if key != "model"}
+        click.echo(json.dumps(told | rest | {"fingerprint": found.record["model"]}))
         return
-    if results["validation"]:
-        _show_bits_per_byte(results["validation"], results["text"])
-    for task in results["tasks"]:
-        strict, lenient, form = (task[name]["value"] for name in ("strict", "lenient", "format"))
-        interval = f"[{task['strict']['low']:.1%}, {task['strict']['high']:.1%}]"
-        click.echo(
-            f"{task['name']:<15} {strict:.1%} strict {interval}, {lenient:.1%} lenient, {form:.1%} in the asked form, "
-            f"chance {task['chance']:.1%}, majority {task['majority']:.1%}, {task['n']} questions"
-        )
-
-
-def _show_bits_per_byte(measured: dict[str, Any], text: str) -> None:
-    protocol = measured["protocol"]
-    error = f" ± {measured['standard_error']:.3f}" if measured["standard_error"] else ""
-    click.echo(f"bits per byte   {measured['bits_per_byte']:.4f}{error} (standard error)")
-    click.echo(f"on              {measured['bytes']:,} bytes of {text}, {measured['documents']:,} documents")
-    click.echo(f"protocol        context {protocol['context']}, stride {protocol['stride']}, each document alone")
+    if found.validation is not None:
+        bits, error = found.validation["bits_per_byte"], found.validation["standard_error"]
+        spread = f" ± {error:.3f} (standard error)" if error else ""
+        sizes = f"{found.validation['bytes']:,} bytes of {found.text}, {found.validation['documents']:,} documents"
+        click.echo(f"bits per byte {bits:.4f}{spread} on {sizes}")
+    for line in evaluation_lines(found.record, found.skipped):
+        click.echo(line)
+    if found.kept is not None:
+        click.echo(f"added to {found.kept}")

@@ -1,23 +1,37 @@
-"""Measuring a model that exists: bits per byte on a text, questions of tasks."""
+"""Measuring a model that exists: bits per byte on a text, the suite, questions of tasks; and keeping what was found."""
 
+import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from smidgen.checkpoint import load_model
+from smidgen import __version__
+from smidgen.checkpoint import LoadedModel, load_model
 from smidgen.checkpoint.adapters import load_adapter
 from smidgen.data.corpus import Corpus
-from smidgen.errors import ConfigError
+from smidgen.errors import ConfigError, TokenizerError
 from smidgen.evaluation.bits_per_byte import bits_per_byte, bits_per_byte_of_symbols
-from smidgen.evaluation.runner import run_task
-from smidgen.inference import Engine, prepare_for_decoding
+from smidgen.evaluation.passes import Sampled
+from smidgen.journey.exposure import find_exposure
 from smidgen.journey.material import open_material
+from smidgen.journey.measuring import Measuring, Outcome, bits_outcome
+from smidgen.journey.screen import Screen
+from smidgen.journey.standing import keep_eval, open_evals
+from smidgen.journey.suite import Asked as AskedTask
+from smidgen.journey.suite import Chosen, choose
+from smidgen.models.stats import count_parameters
+from smidgen.reports.standing import EvalFiles, read_evals
 from smidgen.runs import RunDirectory
 from smidgen.runtime import open_runtime
-from smidgen.tasks import load_task
-
-_ENGINE_ROWS = 16
+from smidgen.surgery.adapter import Adapter
+from smidgen.surgery.fingerprint import model_fingerprint
+from smidgen.tasks.choice import ChoiceTask
+from smidgen.tasks.completion import CompletionTask
+from smidgen.tasks.suite import HARNESS
+from smidgen.tokenizers.base import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -29,43 +43,174 @@ class Asked:
     text: Path | None = None
     """Text to measure on; None: what the run held out."""
     tasks: Sequence[str] = ()
-    limit: int = 500
-    """Most questions of each task."""
+    """Names of tasks; none with `suite`: all of the suite."""
+    suite: bool = False
+    """Whether names are first looked for in the suite."""
+    limit: int | None = None
+    """Most items of each task; None: all."""
     max_bytes: int = 1_000_000
     """Most text scored."""
     data: Path | None = None
     """Folder of the tasks that read local files."""
     adapter: str | None = None
     """A directory or an adapter string, applied to the model."""
+    samples: int = 0
+    """Sampled answers to each question answered in text, for pass@k."""
+    contamination: Path | None = None
+    """A run, or a file or folder of text, in which every item is looked for."""
 
 
-def assess(wanted: Asked, device: str | None) -> dict[str, Any]:
-    """Measure a model on a text and by the questions of tasks. A model without a text is asked the questions alone.
+@dataclass(frozen=True)
+class Found:
+    """What an evaluation found."""
 
-    Raises ConfigError if there is nothing to measure with or no such task, CheckpointError if there is no such model.
+    record: dict[str, Any]
+    """As in `evals.json`."""
+    validation: dict[str, Any] | None
+    """What a text cost; None if none was scored."""
+    text: str | None
+    """Which one."""
+    skipped: tuple[tuple[str, str], ...]
+    """Tasks of the suite that were not asked, and why."""
+    kept: Path | None
+    """The file the record was added to; None for an adapter that is a line of text."""
+
+
+def assess(wanted: Asked, device: str | None, screen: Screen) -> Found:
+    """Measure a model on a text and by tasks, and keep what was found beside it.
+
+    Raises ConfigError if there is nothing to measure with or no such task, DataError for files that are missing or
+    broken, CheckpointError if there is no such model: all of it before anything is computed.
     """
-    source, text, max_bytes = wanted.source, wanted.text, wanted.max_bytes
-    asked = [load_task(task, wanted.data) for task in wanted.tasks]
-    runtime = open_runtime(device=device)
-    run = RunDirectory(source)
-    if text is None and not run.has_data and not asked:
+    source, run = wanted.source, RunDirectory(wanted.source)
+    chosen = choose(wanted.tasks, wanted.suite, wanted.data, screen.say)
+    if wanted.text is None and not run.has_data and not chosen.tasks:
         raise ConfigError(f"{source}: is no run with a held-out text. Name a text: smidgen eval {source} TEXT")
+    runtime = open_runtime(device=device)
+    files = _files(wanted)
     loaded = load_model(source, dtype=runtime.dtype, device=runtime.device)
-    if wanted.adapter is not None:
-        load_adapter(wanted.adapter, loaded.model)
-    measured, name = None, None
-    if text is not None:
-        measured, name = bits_per_byte(loaded.model, loaded.tokenizer, _texts(text, max_bytes)), str(text)
+    adapter = load_adapter(wanted.adapter, loaded.model) if wanted.adapter is not None else None
+    chosen = _speakable(chosen, loaded.tokenizer, source, bool(wanted.tasks))
+    identity = _identity(loaded, adapter)
+    begun = time.perf_counter()
+    scored = _score_text(wanted, loaded, run)
+    measuring = Measuring(loaded, identity, wanted.limit, Sampled(n=wanted.samples) if wanted.samples else None)
+    outcomes = [scored] if scored else []
+    try:
+        outcomes += [_measure(measuring, task, screen) for task in chosen.tasks]
+    except KeyboardInterrupt:
+        screen.say("What was answered is kept: the same command goes on from here.")
+        raise
+    finally:
+        screen.end_progress()
+    if wanted.contamination is not None:
+        _expose(outcomes, wanted.contamination, screen)
+    protocol = measuring.protocol | {"prompts": HARNESS, "decoding": "greedy"} if chosen.tasks else {}
+    if measuring.sampled and chosen.tasks:
+        protocol["sampled"] = measuring.sampled.model_dump()
+    record = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "smidgen": __version__,
+        "model": identity,
+        "protocol": protocol,
+        "tasks": [outcome.row for outcome in outcomes],
+        "seconds": round(time.perf_counter() - begun, 1),
+        "parameters": count_parameters(loaded.model.config).total,
+        "file_bytes": _shipped_bytes(loaded.directory),
+    }
+    if files is not None:
+        keep_eval(files, record, {outcome.row["name"]: outcome.lines for outcome in outcomes})
+    validation = scored.row["metrics"] if scored else None
+    told = None if scored is None else str(wanted.text or f"{source}, held out")
+    return Found(record, validation, told, chosen.skipped, files.file if files else None)
+
+
+def _files(wanted: Asked) -> EvalFiles | None:
+    """Return where the record will be kept: beside the model, or the adapter, whose scores are not the base's."""
+    if wanted.adapter is None:
+        return open_evals(wanted.source)
+    folder = Path(wanted.adapter)
+    if not folder.is_dir():
+        return None
+    files = EvalFiles.beside(folder)
+    read_evals(files)
+    return files
+
+
+def _speakable(chosen: Chosen, tokenizer: Tokenizer, source: str, named: bool) -> Chosen:
+    """Leave out of the whole suite what is asked in conversation of a model that has no idea of one.
+
+    Raises TokenizerError if such a task was named.
+    """
+    if tokenizer.chat_template is not None:
+        return chosen
+    spoken = [task for task in chosen.tasks if not _is_plain(task)]
+    why = "has no chat template, so it cannot be asked in conversation"
+    if spoken and named:
+        raise TokenizerError(f"task {spoken[0].name}: {source} {why}.")
+    skipped = [(task.name, f"the model {why}") for task in spoken]
+    return Chosen(tuple(filter(_is_plain, chosen.tasks)), (*chosen.skipped, *skipped))
+
+
+def _is_plain(task: AskedTask) -> bool:
+    return isinstance(task, ChoiceTask | CompletionTask)
+
+
+def _identity(loaded: LoadedModel, adapter: Adapter | None) -> str:
+    """Return the name of the weights, an adapter's included."""
+    base = model_fingerprint(loaded.model)
+    if adapter is None:
+        return base
+    digest = hashlib.sha256()
+    for name, tensor in sorted(adapter.state().items()):
+        digest.update(name.encode() + tensor.float().cpu().contiguous().numpy().tobytes())
+    return f"{base}+{digest.hexdigest()[:16]}"
+
+
+def _measure(measuring: Measuring, task: AskedTask, screen: Screen) -> Outcome:
+    begun = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        screen.show_count(task.name, done, total, time.monotonic() - begun)
+
+    outcome = measuring.measure(task, tell)
+    if outcome.dropped:
+        screen.say(f"{task.name}: {outcome.dropped} kept answers were damaged and asked again.")
+    return outcome
+
+
+def _score_text(wanted: Asked, loaded: LoadedModel, run: RunDirectory) -> Outcome | None:
+    """Return what a text cost: the one that is named, or what a run held out; None if there is neither."""
+    if wanted.text is not None:
+        texts = [text for text in _texts(wanted.text, wanted.max_bytes) if text]
+        measured, name = bits_per_byte(loaded.model, loaded.tokenizer, texts), wanted.text.name
     elif run.has_data:
         material = open_material(run)
-        symbols = int(max_bytes / material.facts()["bytes_per_symbol"])
-        documents = material.validation_documents(symbols)
-        measured, name = bits_per_byte_of_symbols(loaded.model, loaded.tokenizer, documents), f"{source}, held out"
-    results = []
-    if asked:
-        engine = Engine(prepare_for_decoding(loaded.model), loaded.tokenizer, max_rows=_ENGINE_ROWS)
-        results = [run_task(task, engine, wanted.limit).as_dict() for task in asked]
-    return {"model": source, "text": name, "validation": measured.as_dict() if measured else None, "tasks": results}
+        symbols = int(wanted.max_bytes / material.facts()["bytes_per_symbol"])
+        documents = [ids for ids in material.validation_documents(symbols) if ids]
+        measured = bits_per_byte_of_symbols(loaded.model, loaded.tokenizer, documents)
+        texts, name = [loaded.tokenizer.decode(ids) for ids in documents], "held out"
+    else:
+        return None
+    digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16] for text in texts]
+    return bits_outcome(measured, name, digests)
+
+
+def _expose(outcomes: Sequence[Outcome], source: Path, screen: Screen) -> None:
+    """Look for every item in training text, and tell the scores with and without those found."""
+    searched = {outcome.row["name"]: outcome for outcome in outcomes if outcome.texts}
+    exposures = find_exposure(source, {name: outcome.texts for name, outcome in searched.items()}, screen.say)
+    for name, exposure in exposures.items():
+        scores = {line["id"]: line["score"] for line in searched[name].lines}
+        searched[name].row["contamination"] = {"in": str(source), **exposure.as_dict(scores)}
+
+
+def _shipped_bytes(place: Path) -> int:
+    """Return what a model's files weigh: weights, tokenizer and settings; not its card, nor what is known of it."""
+    if place.is_file():
+        return place.stat().st_size
+    left_out = {"README.md", "SHA256SUMS", "evals.json"}
+    return sum(path.stat().st_size for path in place.iterdir() if path.is_file() and path.name not in left_out)
 
 
 def _texts(path: Path, max_bytes: int) -> Iterator[str]:

@@ -17,10 +17,13 @@ QUIET_SECONDS = 15.0
 
 
 class Screen:
-    """The terminal, or silence: `Screen(quiet=True)` says nothing, as ranks but the first do."""
+    """The terminal, or silence: `Screen(quiet=True)` says nothing, as ranks but the first do.
 
-    def __init__(self, quiet: bool = False) -> None:
-        self._console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    With `stderr` it leaves stdout to what a program may read.
+    """
+
+    def __init__(self, quiet: bool = False, stderr: bool = False) -> None:
+        self._console = Console(quiet=quiet, stderr=stderr, highlight=False, soft_wrap=True)
         self._live: Live | None = None
         self._last = 0.0
 
@@ -39,8 +42,17 @@ class Screen:
 
     def show_progress(self, record: dict[str, Any]) -> None:
         """Show one training record: how far, how good, how fast, how long yet."""
-        if self._console.quiet:
-            return
+        if not self._console.quiet:
+            self._show(record["share"], _words(record))
+
+    def show_count(self, name: str, done: int, total: int, seconds: float) -> None:
+        """Show how many of the items of a task are done, and how long the others will take."""
+        share = done / max(1, total)
+        left = f"  {_short_time(seconds * (1 - share) / share)} left" if 0 < share < 1 and seconds > 1 else ""
+        if not self._console.quiet:
+            self._show(share, f"{share:4.0%}  {name}  {done:,} of {total:,}{left}")
+
+    def _show(self, share: float, words: str) -> None:
         now = time.monotonic()
         if self._console.is_terminal:
             live = self._live or Live(console=self._console, refresh_per_second=4, transient=True)
@@ -50,11 +62,11 @@ class Screen:
             line = Table.grid(padding=(0, 2))
             line.add_column(width=12, no_wrap=True)
             line.add_column(no_wrap=True, overflow="crop")
-            line.add_row(ProgressBar(total=1.0, completed=record["share"], width=12), _words(record))
+            line.add_row(ProgressBar(total=1.0, completed=share, width=12), words)
             live.update(line)
         elif now - self._last >= QUIET_SECONDS:
             self._last = now
-            self.say(_words(record))
+            self.say(words)
 
     def end_progress(self) -> None:
         """Take the progress line away."""

@@ -1,0 +1,68 @@
+"""What an evaluation asks: names become tasks whose files are there and whole, before any model is loaded."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from smidgen.errors import ConfigError, DataError, MissingExtraError
+from smidgen.tasks import TASKS, Task, load_task
+from smidgen.tasks.choice import ChoiceTask
+from smidgen.tasks.completion import CompletionTask
+from smidgen.tasks.suite import SUITE, load_suite_task
+
+Asked = ChoiceTask | CompletionTask | Task
+
+IN_CONVERSATION = ("summarization", "translation", "village")
+"""What of the whole suite is asked in conversation, behind the harness's own tasks."""
+WHOLE = (*SUITE, *IN_CONVERSATION)
+"""The whole suite, in the order of its table."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What will be asked, and what of the suite will not."""
+
+    tasks: tuple[Asked, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+    """Name and reason."""
+
+
+def choose(names: Sequence[str], suite: bool, data: Path | None, say: Callable[[str], None]) -> Chosen:
+    """Return the tasks that names mean; without a name and with `suite`, the whole suite.
+
+    With `suite` a name is looked for in it first, without it last: `gsm8k` is the harness's five-shot prompt there and
+    a question in conversation here. Of the whole suite a set that is missing or broken is skipped, which is told now and
+    in the end. Raises ConfigError for a name nobody knows, DataError for a named task without a whole file.
+    """
+    if names or not suite:
+        return Chosen(tuple(_checked(_load(name, suite, data, say)) for name in dict.fromkeys(names)))
+    tasks, skipped = [], []
+    for name in WHOLE:
+        try:
+            tasks.append(_checked(_load(name, True, data, say)))
+        except (DataError, MissingExtraError) as error:
+            skipped.append((name, str(error).partition("\n")[0]))
+            say(f"not asked: {name}: {skipped[-1][1]}")
+    if all(task.name == "village" for task in tasks) and skipped:
+        raise DataError(f"no set of the suite is to be had. {skipped[0][1]}")
+    return Chosen(tuple(tasks), tuple(skipped))
+
+
+def _load(name: str, suite: bool, data: Path | None, say: Callable[[str], None]) -> Asked:
+    in_suite = name in SUITE and (suite or name not in TASKS)
+    if in_suite:
+        return load_suite_task(name, data, say)
+    try:
+        return load_task(name, data, say)
+    except ConfigError as error:
+        known = f" In the suite: {', '.join(SUITE)}."
+        raise ConfigError(f"{error}{known if 'is no task' in str(error) else ''}") from None
+
+
+def _checked(task: Asked) -> Asked:
+    """Return a task after its files were read once. Raises DataError for a row that is none, with its place."""
+    if isinstance(task, ChoiceTask | CompletionTask):
+        _ = task.rows
+    else:
+        next(iter(task.examples()), None)
+    return task

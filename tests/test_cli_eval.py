@@ -1,0 +1,243 @@
+"""`smidgen eval --suite`: one table, kept beside the model, resumed where it stopped; bad input is one line."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import REPOSITORY, Outcome, Smidgen
+from smidgen.checkpoint import load_model, save_model
+from smidgen.checkpoint.adapters import save_adapter
+from smidgen.evaluation import likelihood
+from smidgen.inference import Engine
+from smidgen.journey.suite import IN_CONVERSATION, WHOLE
+from smidgen.models import LlamaConfig, build_model
+from smidgen.models.attention import AttentionConfig
+from smidgen.models.stack import StackConfig
+from smidgen.surgery import attach, read_adapter
+from smidgen.tokenizers.bytes import ByteTokenizer
+from suite_files import make_suite_files
+from task_files import make_task_files, write_rows
+
+
+def make_model(folder: Path, context: int = 512) -> Path:
+    stack = StackConfig(d_model=32, layers=(0,), attention=AttentionConfig(n_heads=2, n_kv_heads=1))
+    model = build_model(LlamaConfig(vocab_size=264, max_seq_len=context, stack=stack), seed=0)
+    save_model(folder, model, ByteTokenizer(), torch.float32)
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return make_model(tmp_path / "model")
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> Path:
+    """Every set of the suite: the few rows of each that its tests are made with."""
+    return make_suite_files(make_task_files(tmp_path / "sets"))
+
+
+def refused(told: Outcome, message: str) -> None:
+    assert told.code == 2, told
+    assert message in told.err, told.err
+    assert "Traceback" not in told.err
+    assert sum(line.startswith("smidgen:") for line in told.err.splitlines()) == 1, told.err
+
+
+def evals(model: Path) -> list[dict]:
+    return json.loads((model / "evals.json").read_text())["evals"]
+
+
+def test_the_whole_suite_is_one_table_and_is_kept(smidgen: Smidgen, model: Path, sets: Path, tmp_path: Path):
+    (tmp_path / "text.txt").write_text("The fox went over the hill. " * 20)
+    told = smidgen("eval", model, tmp_path / "text.txt", "--suite", "--data", sets, "--limit", 2)
+    assert told.code == 0, told
+    lines = told.out.splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("task "))
+    names = [line.split()[0] for line in lines[first + 1 : first + 2 + len(WHOLE)]]
+    assert names == ["bits_per_byte:text.txt", *WHOLE]
+    for word in ("95% interval", "chance", "corrected", "2 of 1,838", "strict", "lenient", "format", "protocol:"):
+        assert word in told.out, word
+    assert "prompts of lm-eval" in told.out
+    record = evals(model)[-1]
+    assert [task["name"] for task in record["tasks"]] == names
+    wanted = {"version", "metric", "value", "n", "of", "chance", "items_hash"}
+    assert all(wanted <= task.keys() for task in record["tasks"])
+    for task in record["tasks"]:
+        kept = [json.loads(line) for line in (model / "evals" / task["items"]).read_text().splitlines()]
+        assert len(kept) == task["n"]
+        assert all({"id", "hash", "score"} <= line.keys() for line in kept)
+    assert record["parameters"] > 0
+    assert record["file_bytes"] > 4 * record["parameters"]
+
+
+def test_chosen_tasks_alone_and_what_their_names_mean(smidgen: Smidgen, model: Path, sets: Path):
+    """With --suite gsm8k is the harness's five-shot prompt, without it a question in conversation."""
+    both = ("eval", model, "--data", sets, "--limit", 2, "--json")
+    suite = json.loads(smidgen(*both, "--suite", "--task", "gsm8k", "--task", "piqa").out)["tasks"]
+    assert [(task["name"], task["version"]) for task in suite] == [("gsm8k", "3.0"), ("piqa", "1.0")]
+    alone = json.loads(smidgen(*both, "--task", "gsm8k", "--task", "arc_easy").out)["tasks"]
+    assert [task["name"] for task in alone] == ["gsm8k", "arc_easy"]
+    assert alone[0]["version"] != "3.0"
+    assert alone[0]["chance"] == 0
+
+
+def test_a_second_evaluation_asks_nothing_twice(
+    smidgen: Smidgen, model: Path, sets: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = ("eval", model, "--suite", "--task", "arc_easy", "--task", "gsm8k", "--data", sets, "--samples", 2)
+    first = smidgen(*asked)
+    assert first.code == 0, first
+    monkeypatch.setattr(likelihood, "score_spans", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(Engine, "step", lambda _: pytest.fail("asked again"))
+    second = smidgen(*asked)
+    assert second.code == 0, second
+    records = evals(model)
+    assert records[0]["tasks"] == records[1]["tasks"]
+    assert "pass@1" in records[0]["tasks"][1]["metrics"]
+    assert "more sampled for pass@k" in first.out
+
+
+def test_a_stopped_evaluation_goes_on_and_damage_is_told(
+    smidgen: Smidgen, model: Path, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = ("eval", model, "--suite", "--task", "gsm8k", "--data", sets)
+    step, left = Engine.step, [150]
+
+    def stopping(engine: Engine):
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return step(engine)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "step", stopping)
+        told = smidgen(*asked)
+    assert told.code == 130
+    assert "goes on from here" in told.err
+    assert not (model / "evals.json").exists()
+    assert smidgen(*asked).code == 0
+    kept = next((tmp_path / "cache").rglob("gsm8k*.jsonl"))
+    lines = kept.read_bytes().splitlines(keepends=True)
+    kept.write_bytes(b"".join([lines[0][:30] + b"\n", *lines[1:], lines[-1][:20]]))
+    again = smidgen(*asked)
+    assert again.code == 0
+    assert "2 kept answers were damaged" in again.err
+    assert [r["tasks"][0]["value"] for r in evals(model)] == [evals(model)[0]["tasks"][0]["value"]] * 2
+
+
+def test_what_does_not_fit_the_context_is_counted(smidgen: Smidgen, tmp_path: Path, sets: Path):
+    """A byte model of 64 symbols: prompts lose their beginning, which is told with the number of items."""
+    short = make_model(tmp_path / "short", 64)
+    told = smidgen("eval", short, "--suite", "--task", "boolq", "--task", "gsm8k", "--data", sets)
+    assert told.code == 0, told
+    assert "longer than the context and lost their beginning" in told.out
+    counted = {task["name"]: task["cut"] for task in evals(short)[-1]["tasks"]}
+    assert counted["gsm8k"] > 0
+    assert counted["boolq"] > 0
+
+
+def test_items_found_in_training_text_are_told_apart(smidgen: Smidgen, model: Path, sets: Path, tmp_path: Path):
+    question = "How many legs have three spiders that lost one leg each on the way to the market today?"
+    other = "Which of these is the colour of the sky on a bright day in the summer of the north?"
+    choices = {"text": ["a", "b"], "label": ["A", "B"]}
+    rows = [{"question": q, "choices": choices, "answerKey": "A"} for q in (question, "What is wet?", other)]
+    write_rows(sets / "arc_easy/test.jsonl", rows)
+    (tmp_path / "trained.txt").write_text(f"Once upon a time. {question} Nobody knew.")
+    told = smidgen(
+        "eval", model, "--suite", "--task", "arc_easy", "--data", sets, "--contamination", tmp_path / "trained.txt"
+    )
+    assert told.code == 0, told
+    assert "1 items" in told.out
+    assert "without them" in told.out
+    found = evals(model)[-1]["tasks"][0]["contamination"]
+    assert (found["touched"], found["items"]) == (1, 3)
+
+
+def test_an_adapter_has_scores_of_its_own(smidgen: Smidgen, model: Path, sets: Path, tmp_path: Path):
+    loaded = load_model(model)
+    adapter = attach(loaded.model, read_adapter("lora:r=2"))
+    adapter.load_state({name: tensor + 0.5 for name, tensor in adapter.state().items()})
+    save_adapter(tmp_path / "adapter", adapter)
+    asked = ("eval", model, "--suite", "--task", "copa", "--data", sets)
+    assert smidgen(*asked).code == 0
+    told = smidgen(*asked, "--adapter", tmp_path / "adapter")
+    assert told.code == 0, told
+    assert str(tmp_path / "adapter/evals.json") in told.out
+    assert len(evals(model)) == 1
+    names = [evals(place)[0]["model"] for place in (model, tmp_path / "adapter")]
+    assert names[1].startswith(names[0] + "+")
+
+
+def test_a_set_that_is_not_here_is_told_and_the_others_are_asked(
+    smidgen: Smidgen, model: Path, sets: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (sets / "copa/validation.jsonl").unlink()
+    told = smidgen("eval", model, "--suite", "--data", sets, "--limit", 1)
+    assert told.code == 0, told
+    assert "not asked: copa: task copa: no copa/validation.jsonl" in told.out
+    assert "piqa" in told.out
+    refused_line = smidgen("eval", model, "--suite", "--task", "copa", "--data", sets)
+    assert refused_line.code == 2
+    assert "no copa/validation.jsonl" in refused_line.err
+
+
+def break_columns(sets: Path) -> str:
+    write_rows(sets / "arc_easy/test.jsonl", [{"query": "What?", "answerKey": "A"}])
+    return "arc_easy/test.jsonl"
+
+
+def empty_choices(sets: Path) -> str:
+    row = {"question": "What?", "choices": {"text": [], "label": []}, "answerKey": "A"}
+    write_rows(sets / "arc_easy/test.jsonl", [row])
+    return "column 'choices'"
+
+
+def tear_file(sets: Path) -> str:
+    whole = gzip.compress(b'{"question": "What?"}\n' * 2000)
+    (sets / "arc_easy/test.jsonl").unlink()
+    (sets / "arc_easy/test.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    return "arc_easy/test.jsonl.gz"
+
+
+@pytest.mark.parametrize("break_it", [break_columns, empty_choices, tear_file])
+def test_a_broken_set_is_one_line_before_anything_is_computed(smidgen: Smidgen, sets: Path, break_it):
+    """Before even the model is looked for; of the whole suite the others are asked."""
+    message = break_it(sets)
+    refused(smidgen("eval", "nowhere", "--suite", "--task", "arc_easy", "--data", sets), message)
+    told = smidgen("eval", "nowhere", "--suite", "--data", sets)
+    assert any(line.startswith("not asked: arc_easy") and message in line for line in told.err.splitlines()), told.err
+
+
+def test_other_mistakes_are_one_line(smidgen: Smidgen, model: Path, sets: Path, tmp_path: Path):
+    refused(smidgen("eval", "nowhere", "--suite", "--data", sets), "nowhere")
+    refused(smidgen("eval", model, "--suite", "--task", "arc_esy", "--data", sets), "arc_easy")
+    refused(smidgen("eval", model, "--suite", "--data", tmp_path / "none"), "is no folder")
+    (model / "evals.json").write_text("{")
+    refused(smidgen("eval", model, "--suite", "--task", "copa", "--data", sets), "is damaged")
+
+
+def test_a_model_without_a_chat_template_is_asked_what_needs_none(
+    smidgen: Smidgen, model: Path, sets: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ByteTokenizer, "chat_template", None)
+    told = smidgen("eval", model, "--suite", "--data", sets, "--limit", 1)
+    assert told.code == 0, told
+    skipped = [line.split(":")[1].strip() for line in told.out.splitlines() if line.startswith("not asked")]
+    assert skipped == list(IN_CONVERSATION)
+    assert "gsm8k" in told.out
+    refused(smidgen("eval", model, "--task", "village", "--limit", 1), "no chat template")
+
+
+def test_the_sets_of_the_suite_where_they_are_here(smidgen: Smidgen, model: Path):
+    """All of the published sets can be read, a few items of each asked."""
+    data = REPOSITORY.parent / "shared/data/eval"
+    if not data.is_dir():
+        pytest.skip("needs the evaluation sets in ../shared/data/eval")
+    told = smidgen("eval", model, "--suite", "--data", data, "--limit", 2, "--json")
+    assert told.code == 0, told
+    assert [task["name"] for task in json.loads(told.out)["tasks"]] == list(WHOLE)
