@@ -31,8 +31,8 @@ def choose(names: Sequence[str], suite: bool, data: Path | None, say: Callable[[
     """Return the tasks that names mean; without a name and with `suite`, the whole suite.
 
     With `suite` a name is looked for in it first, without it last: `gsm8k` is the harness's five-shot prompt there and
-    a question in conversation here. Of the whole suite a set that is missing or broken is skipped, which is told now and
-    in the end. Raises ConfigError for a name nobody knows, DataError for a named task without a whole file.
+    a question in conversation here. Of the whole suite a set that is missing or broken is skipped, and told now
+    and in the end. Raises ConfigError for a name nobody knows, DataError for a named task without a whole file.
     """
     if names or not suite:
         return Chosen(tuple(_checked(_load(name, suite, data, say)) for name in dict.fromkeys(names)))

@@ -18,6 +18,8 @@ def evaluation_lines(record: Mapping[str, Any], skipped: Sequence[tuple[str, str
     lines = [_aligned(row, widths) for row in rows]
     lines += [f"{task['name']}: {note}." for task in tasks for note in _notes(task)]
     lines += [f"not asked: {name}: {reason}" for name, reason in skipped]
+    if limits := {task["limit"] for task in tasks if task.get("limit") and task["n"] < task.get("rows", 0)}:
+        lines.append(f"a part: the first {limits.pop():,} items of a set (--limit), of each of its kinds as many.")
     return [*lines, *_protocol(record)]
 
 
@@ -79,9 +81,7 @@ def _beside(task: Mapping[str, Any]) -> str:
 def _notes(task: Mapping[str, Any]) -> list[str]:
     """Say what limits a number: the part asked, what did not fit, what was found in training text."""
     notes = []
-    of, n = task.get("of"), task["n"]
-    if task.get("limit") is not None and task.get("rows", n) > n:
-        notes.append(f"the first {n:,} of {task['rows']:,} items only (--limit)")
+    of = task.get("of")
     if of is not None and task.get("rows", of) < of:
         notes.append(f"the files hold {task['rows']:,} of the {of:,} published items")
     notes += task.get("notes", [])
@@ -119,8 +119,8 @@ def _protocol(record: Mapping[str, Any]) -> list[str]:
     texts = [task for task in record["tasks"] if task["metric"] == "bits_per_byte"]
     for task in texts:
         windows = task["metrics"]["protocol"]
-        own = f"context {windows['context']}, stride {windows['stride']}, each document alone"
-        lines.append(f"protocol: {task['name']}: {own}; the interval is over {task['n']:,} documents.")
+        own = f"context {windows['context']}, stride {windows['stride']}, each of {task['n']:,} documents alone"
+        lines.append(f"protocol: {task['name']}: {own}; an interval is over documents.")
     if said:
         begins = "nothing" if said["begins_with"] is None else f"symbol {said['begins_with']}"
         parts = [
