@@ -8,6 +8,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smidgen.data import corpus
 from smidgen.data.corpus import Corpus, ReadConfig
 from smidgen.data.formats import MAX_TEXT_CHARACTERS
 from smidgen.data.passages import cut_text
@@ -164,8 +165,23 @@ def test_the_fingerprint_follows_files_and_options(tmp_path):
     first = Corpus(tmp_path).fingerprint()
     assert Corpus(tmp_path).fingerprint() == first
     assert Corpus(tmp_path, ReadConfig(text_field="body")).fingerprint() != first
+    (tmp_path / "a.txt").write_text("b")
+    assert Corpus(tmp_path).fingerprint() != first
+    (tmp_path / "a.txt").write_text("a")
+    assert Corpus(tmp_path).fingerprint() == first
     (tmp_path / "b.txt").write_text("b")
     assert Corpus(tmp_path).fingerprint() != first
+
+
+def test_a_copied_folder_is_the_same_text(tmp_path, monkeypatch):
+    for name, seconds in (("here", 1_000), ("there", 2_000)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text("a")
+        os.utime(tmp_path / name / "a.txt", (seconds, seconds))
+    here, there = (Corpus(tmp_path / name) for name in ("here", "there"))
+    assert here.fingerprint() == there.fingerprint()
+    monkeypatch.setattr(corpus, "READ_WHOLE_BYTES", 0)  # too much to be read: then times decide
+    assert here.fingerprint() != there.fingerprint()
 
 
 def test_the_size_of_packed_text_is_estimated(tmp_path):
