@@ -81,8 +81,8 @@ class Corpus:
     def fingerprint(self) -> str:
         """Return a hash of file names, what is in them, and reading options: the same for a copy, elsewhere or later.
 
-        Of more than `READ_WHOLE_BYTES`, sizes and modification times stand for what is in the files. Raises DataError if
-        a file cannot be read.
+        Of more than `READ_WHOLE_BYTES`, sizes and modification times stand for what is in the files.
+        Raises DataError if a file cannot be read.
         """
         digest = hashlib.blake2b(self.config.model_dump_json().encode(), digest_size=32)
         whole = sum(path.stat().st_size for path in self.files) <= READ_WHOLE_BYTES
