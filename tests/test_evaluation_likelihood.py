@@ -67,8 +67,8 @@ def test_shared_and_batched_equals_one_by_one(name):
     spans.append(greedy_span(model, spans[0].ids[: spans[0].first], 3))
     expected = [alone(model, span) for span in spans]
     assert expected[-1][1]
-    for scored, batch_symbols in ((model, 4096), (prepare_for_decoding(model), 4096), (model, 40)):
-        for found, right in zip(score_spans(scored, spans, batch_symbols), expected, strict=True):
+    for scored, most in ((model, 4096), (prepare_for_decoding(model), 4096), (model, 40)):
+        for found, right in zip(score_spans(scored, spans, most), expected, strict=True):
             assert found[0] == pytest.approx(right[0], abs=1e-4)
             assert found[1] == right[1]
 
