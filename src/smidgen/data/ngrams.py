@@ -97,52 +97,64 @@ class _Hasher:
             )
 
 
+class _Sieve:
+    """Which hashes may be worth a search: of random ones, 1 in 16 to 32."""
+
+    def __init__(self, hashes: np.ndarray) -> None:
+        bits = max(16, int(16 * len(hashes)).bit_length())
+        self._shift = np.uint64(64 - bits)
+        self._flags = np.zeros(1 << bits, dtype=bool)
+        self._flags[hashes >> self._shift] = True
+
+    def places(self, hashes: np.ndarray) -> np.ndarray:
+        """Return where the hashes are that pass."""
+        return np.flatnonzero(self._flags[hashes >> self._shift])
+
+
 class _Table:
-    """Hashes and what stands behind each: a filter that fits the cache, then a sorted list."""
+    """Sorted hashes and what stands behind each."""
 
     def __init__(self, hashes: np.ndarray, *columns: np.ndarray) -> None:
         order = np.argsort(hashes, kind="stable")
         self.hashes = hashes[order]
+        self._followed = np.append(self.hashes, np.uint64(0))  # a search may end behind the last
         self.columns = tuple(column[order] for column in columns)
-        bits = max(16, int(16 * len(hashes)).bit_length())  # of random runs, 1 in 16 to 32 passes the filter
-        self._shift = np.uint64(64 - bits)
-        self._filter = np.zeros(1 << bits, dtype=bool)
-        self._filter[self.hashes >> self._shift] = True
 
     def find(self, hashes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return, for every entry that equals one of the hashes, which hash it was and the entry's columns."""
-        places = np.flatnonzero(self._filter[hashes >> self._shift])
-        first = np.searchsorted(self.hashes, hashes[places], "left")
-        known = (
-            self.hashes[np.minimum(first, len(self.hashes) - 1)] == hashes[places] if len(self.hashes) else first > 0
-        )
-        places, first = places[known], first[known]
-        counts = np.searchsorted(self.hashes, hashes[places], "right") - first
+        first = np.searchsorted(self.hashes, hashes, "left")
+        which = np.flatnonzero((self._followed[first] == hashes) & (first < len(self.hashes)))
+        first = first[which]
+        counts = np.searchsorted(self.hashes, hashes[which], "right") - first
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         entries = np.repeat(first, counts) + within
-        return np.repeat(places, counts), *(column[entries] for column in self.columns)
+        return np.repeat(which, counts), *(column[entries] for column in self.columns)
 
 
 class NgramIndex:
     """Items, to be looked for in any number of texts.
 
-    About 25 bytes and, in the filter, 16 to 32 more for each word of the items; nothing of a text is kept. Hashes of
-    64 bits decide: with a million runs of items, 10^12 words of text bring one false find in eighteen tries.
+    For each word of the items about 24 bytes and in the sieve 16 to 32 more; nothing of a text is kept. Hashes of 64
+    bits decide: with a million runs of items, 10^12 words of text bring one false find in eighteen tries.
     """
 
     def __init__(self, items: Iterable[str], words: int = WORDS, least: int = LEAST_WORDS) -> None:
         self.words, self.least = words, least
         self._hasher = _Hasher()
         blocks = [self._entries(pieces) for pieces in _blocks(items, cut=False)]
-        self.lengths = tuple(length for lengths, _, _ in blocks for length in lengths.tolist())
+        self.lengths = tuple(length for lengths, *_ in blocks for length in lengths.tolist())
         """Words of each item."""
-        self._long = _Table(*_joined([entries for _, entries, _ in blocks], (np.uint64, np.int64, np.int64)))
+        [beginnings] = _joined([[beginnings] for _, beginnings, _, _ in blocks], (np.uint64,))
+        # Both kinds begin with `least` words, which are all that most of a text is asked for.
+        self._sieve = _Sieve(beginnings)
+        self._long = _Table(*_joined([entries for _, _, entries, _ in blocks], (np.uint64, np.int64, np.int64)))
         self._short = _Table(*_joined([entries for *_, entries in blocks], (np.uint64, np.int64, np.int64, np.uint64)))
 
-    def _entries(self, pieces: "Sequence[_Piece]") -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
-        """Return the items' lengths; of the long ones every run, its item and place; of the short ones the whole.
+    def _entries(self, pieces: "Sequence[_Piece]") -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[np.ndarray]]:
+        """Return the items' lengths, how what is looked for begins, and that: every run of the long, the short whole.
 
-        A short item is found by its first words, then compared whole: hash of those, item, length, hash of all.
+        A run: its hash, item and place. A short item is found by its first words, then compared whole: hash of those,
+        item, length, hash of all.
         """
         hashed, numbers = self._hash(pieces), np.array([piece.text for piece in pieces])
         owners = np.searchsorted(_begins(pieces), hashed.starts, "right") - 1
@@ -154,6 +166,7 @@ class NgramIndex:
         first, length = firsts[short], lengths[short]
         return (
             lengths,
+            hashed.runs(self.least, np.concatenate([at, first])),
             [runs[at], numbers[owners[at]], at - firsts[owners[at]]],
             [hashed.runs(self.least, first), numbers[short], length, hashed.runs(length, first)],
         )
@@ -176,8 +189,13 @@ class NgramIndex:
 
     def _find_in(self, pieces: "Sequence[_Piece]") -> Iterator[Find]:
         hashed, begins = self._hash(pieces), _begins(pieces)
-        place, item, at = self._long.find(hashed.runs(self.words))
-        anchor, owner, length, whole = self._short.find(hashed.runs(self.least))
+        beginnings = hashed.runs(self.least)
+        likely = self._sieve.places(beginnings)
+        far = likely[likely + self.words <= len(hashed.starts)]
+        which, item, at = self._long.find(hashed.runs(self.words, far))
+        place = far[which]
+        which, owner, length, whole = self._short.find(beginnings[likely])
+        anchor = likely[which]
         same = np.flatnonzero(anchor + length <= len(hashed.starts))
         same = same[hashed.runs(length[same], anchor[same]) == whole[same]]
         place, item = np.concatenate([place, anchor[same]]), np.concatenate([item, owner[same]])
