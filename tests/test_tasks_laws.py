@@ -1,6 +1,7 @@
 """What holds of every task, by name, from a table or from a person's file: the right answer is right, junk is harmless,
 and what is tested is never trained on."""
 
+from collections import Counter
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -165,3 +166,9 @@ def test_no_answer_is_always_right(data: Path):
         for constant in ("0", "1", "positive", "A", examples[0].answer):
             score = sum(task.grade(example, constant).strict for example in examples) / len(examples)
             assert score <= 0.65, (name, constant, score)
+
+
+def test_every_rung_of_the_default_arithmetic_is_asked():
+    kinds = Counter(example.kind for example in load_task("arithmetic").examples())
+    assert len(kinds) == 4
+    assert min(kinds.values()) >= kinds.total() / 6

@@ -28,7 +28,7 @@ OPERATIONS: Mapping[str, Operation] = {"+": add, "-": sub, "*": mul, "/": truedi
 """What a sign does to two fractions."""
 
 LEVELS: Mapping[str, Mapping[str, Any]] = {
-    "graded": {"levels": ("sums", "differences", "times-table", "1digit-2step"), "form": "equation"},
+    "graded": {"levels": ("sums", "differences", "times-table", "1digit-2step"), "form": "equation", "n": 200},
     "sums": {"largest": 20, "operations": "+"},
     "differences": {"largest": 20, "operations": "-"},
     "times-table": {"largest": 12, "operations": "*"},
@@ -50,7 +50,8 @@ LEVELS: Mapping[str, Mapping[str, Any]] = {
     "2digit-mul": {"digits": 2, "operations": "*"},
     "expert": {"digits": 3, "by": 2, "steps": 3, "operations": "+-*"},
 }
-"""Four rungs together, then the ladder, about from the easiest rung to the hardest."""
+"""Four rungs together, then the ladder, about from the easiest rung to the hardest. Of the four, 200 questions are a
+sixth to a third of each; 628 would be two thirds of the last, because the others have no more."""
 
 ASKINGS = {
     "number": "What is {question}? Answer with the number alone.",
