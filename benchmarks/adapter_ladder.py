@@ -172,7 +172,11 @@ def page(rows: list[dict], heading: str) -> str:
     figures = []
     for score in SCORES:
         measure = Measure(
-            f"{score} score", False, lambda v: f"{v:.1%}", lambda v: f"{100 * v:.1f} points", lambda v: f"{v:.0%}"
+            f"{score} score",
+            False,
+            lambda v: f"{v:.1%}",
+            lambda v: f"{100 * v:.1f} points",
+            lambda v: f"{100 * v:.3g}%",
         )
         dots = [
             Dot(k + 1, f"{row['method']} {row['rung']}", row["numbers"], row[score], row[f"{score}_error"], kind)
