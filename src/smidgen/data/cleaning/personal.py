@@ -1,0 +1,106 @@
+"""Mask what reaches a person: e-mail, IP and street addresses, phone, card and US social security numbers.
+
+Patterns find candidates; what can be checked is checked (Luhn, address ranges, area codes). Names are not masked: no
+pattern knows them. Numbers, dates and versions of ordinary prose stay.
+"""
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Literal
+
+from smidgen.config import Config
+from smidgen.data.cleaning.step import Kept, Verdict
+
+Kind = Literal["email", "ip", "phone", "card", "ssn", "street"]
+_PATTERNS: dict[Kind, re.Pattern[str]] = {
+    "email": re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}\.)+[A-Za-z]{2,24}\b"),
+    "ip": re.compile(
+        r"(?<![\w.:])(?:\d{1,3}\.){3}\d{1,3}(?![\w:]|\.\d)|(?<![\w.:])(?=[0-9a-fA-F:]*:[0-9a-fA-F:]*:)[0-9a-fA-F:]{6,39}(?![\w:])"
+    ),
+    "card": re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-]|\.\d)"),
+    "ssn": re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])"),
+    "phone": re.compile(
+        r"(?<![\w.-])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,4}"
+        r"|(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])[2-9]\d\d[ .-]\d{4})(?![\w-]|\.\d)"
+    ),
+    "street": re.compile(
+        r"(?<![\w.,-])\d{1,5}[A-Za-z]? (?:[A-Z][\w'’.-]* ){1,3}"
+        r"(?:Street|St\.|Avenue|Ave\.?|Road|Rd\.?|Boulevard|Blvd\.?|Lane|Ln\.?|Drive|Dr\.|Court|Ct\.|Square|Terrace)"
+        r"(?![\w])(?:,? (?:Apt|Suite|Unit|#)\.? ?\w+)?(?:, [A-Z][\w'’-]+(?: [A-Z][\w'’-]+)?)?"
+        r"(?:,? [A-Z]{2} \d{5}(?:-\d{4})?)?"
+    ),
+}
+"""In the order in which they are tried: a card number holds what looks like a phone number."""
+_HINTS: dict[Kind, str] = {"email": "@"}
+_DIGITS = re.compile(r"\D")
+_VERSION = re.compile(r"(?:version|v|release|ver)\.? ?$", re.IGNORECASE)
+
+
+class PersonalConfig(Config):
+    """What is masked, and by what."""
+
+    type: Literal["personal"] = "personal"
+    kinds: tuple[Kind, ...] = ("email", "ip", "card", "ssn", "phone", "street")
+    """What is looked for. `street` also masks addresses that everybody knows."""
+    mask: str = "<{kind}>"
+    """What stands in its place; {kind} becomes the kind, in capitals."""
+
+
+class Personal:
+    """Masks personal data; drops nothing."""
+
+    name = "personal"
+
+    def __init__(self, config: PersonalConfig) -> None:
+        self.config = config
+        self._kinds: list[Kind] = [kind for kind in _PATTERNS if kind in config.kinds]
+
+    def __call__(self, text: str) -> Verdict:
+        """Return the text with personal data masked, counted by kind."""
+        changes: Counter[str] = Counter()
+        for kind in self._kinds:
+            if _HINTS.get(kind, "") in text:
+                text = _PATTERNS[kind].sub(self._masker(kind, changes), text)
+        return Kept(text, dict(changes))
+
+    def _masker(self, kind: Kind, changes: Counter[str]) -> Callable[[re.Match[str]], str]:
+        mask, holds = self.config.mask.format(kind=kind.upper()), _CHECKS.get(kind)
+
+        def masked(match: re.Match[str]) -> str:
+            if holds and not holds(match):
+                return match[0]
+            changes[f"personal:{kind}"] += 1
+            return mask
+
+        return masked
+
+
+def luhn(digits: str) -> bool:
+    """Return whether the last digit checks the others. Source: Luhn 1960, US patent 2950048; ISO/IEC 7812-1."""
+    doubled = (int(digit) * (1 + n % 2) for n, digit in enumerate(reversed(digits)))
+    return sum(value // 10 + value % 10 for value in doubled) % 10 == 0
+
+
+def _is_card(match: re.Match[str]) -> bool:
+    digits = _DIGITS.sub("", match[0])
+    # Issuers' numbers begin with 2 to 6 (ISO/IEC 7812); a row of one digit passes Luhn for 0 only.
+    return 13 <= len(digits) <= 19 and digits[0] in "23456" and len(set(digits)) > 1 and luhn(digits)
+
+
+def _is_address(match: re.Match[str]) -> bool:
+    if _VERSION.search(match.string, max(0, match.start() - 10), match.start()):
+        return False
+    try:
+        ipaddress.ip_address(match[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _is_phone(match: re.Match[str]) -> bool:
+    return 7 <= len(_DIGITS.sub("", match[0])) <= 15  # E.164: fifteen digits at most
+
+
+_CHECKS: dict[Kind, Callable[[re.Match[str]], bool]] = {"card": _is_card, "ip": _is_address, "phone": _is_phone}
