@@ -217,6 +217,8 @@ def test_other_mistakes_are_one_line(smidgen: Smidgen, model: Path, sets: Path, 
     refused(smidgen("eval", "nowhere", "--suite", "--data", sets), "nowhere")
     refused(smidgen("eval", model, "--suite", "--task", "arc_esy", "--data", sets), "arc_easy")
     refused(smidgen("eval", model, "--suite", "--data", tmp_path / "none"), "is no folder")
+    named = ("eval", model, "--suite", "--task", "copa", "--data", sets)
+    refused(smidgen(*named, "--contamination", tmp_path / "nothing"), "nothing")
     (model / "evals.json").write_text("{")
     refused(smidgen("eval", model, "--suite", "--task", "copa", "--data", sets), "is damaged")
 

@@ -240,8 +240,9 @@ def _run(
 
 def _resampled(prompt: Prompt, sampled: Sampled | None) -> Iterator[Prompt]:
     """Yield a prompt as often as answers to it are sampled, each with a seed of its own."""
-    for number in range(sampled.n) if sampled else ():
-        yield replace(prompt, options=sampled.draw(prompt.options, prompt.item, number))
+    if sampled is not None:
+        for number in range(sampled.n):
+            yield replace(prompt, options=sampled.draw(prompt.options, prompt.item, number))
 
 
 def _item(example: Example, answer: Answer, grade: Grade, sampled: Sequence[Grade]) -> Item:

@@ -186,4 +186,8 @@ def _tell_part(tell: Callable[[int], None], before: int, done: int, total: int) 
 def _bar(name: str, total: int, disabled: bool) -> Iterator[Callable[[int], None]]:
     """Show progress as the harness's own models do; what is yielded takes the number that is done."""
     with tqdm(total=total, desc=f"Running {name} requests", disable=disabled, file=sys.stderr) as bar:
-        yield lambda done: bar.update(done - bar.n) and None
+
+        def tell(done: int) -> None:
+            bar.update(done - bar.n)
+
+        yield tell

@@ -4,7 +4,6 @@ One file for each model, task and protocol; a line is whole or it is not there, 
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -50,9 +49,9 @@ class KeptTexts:
         line = json.dumps({"key": _key(prompt), **asdict(answer)}) + "\n"
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
+                file.write(
+                    line
+                )  # closed, it outlives the process; a sync to disk for each of 5,000 would cost a minute
         except OSError as error:
             raise RunError(f"{self.path}: answers cannot be kept there ({error.strerror}).") from None
 

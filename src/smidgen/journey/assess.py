@@ -15,7 +15,7 @@ from smidgen.data.corpus import Corpus
 from smidgen.errors import ConfigError, TokenizerError
 from smidgen.evaluation.bits_per_byte import bits_per_byte, bits_per_byte_of_symbols
 from smidgen.evaluation.passes import Sampled
-from smidgen.journey.exposure import find_exposure
+from smidgen.journey.exposure import find_exposure, training_texts
 from smidgen.journey.material import open_material
 from smidgen.journey.measuring import Measuring, Outcome, bits_outcome
 from smidgen.journey.screen import Screen
@@ -86,6 +86,8 @@ def assess(wanted: Asked, device: str | None, screen: Screen) -> Found:
     chosen = choose(wanted.tasks, wanted.suite, wanted.data, screen.say)
     if wanted.text is None and not run.has_data and not chosen.tasks:
         raise ConfigError(f"{source}: is no run with a held-out text. Name a text: smidgen eval {source} TEXT")
+    if wanted.contamination is not None:
+        next(training_texts(wanted.contamination), None)  # refused now, and not when all is answered
     runtime = open_runtime(device=device)
     files = _files(wanted)
     loaded = load_model(source, dtype=runtime.dtype, device=runtime.device)

@@ -7,6 +7,7 @@ from smidgen.reports.quantities import count, duration, number, share, size
 
 _COLUMNS = ("task", "version", "metric", "score", "95% interval", "chance", "corrected", "items", "beside it")
 _TO_THE_LEFT = {0, 2, 8}
+_LENIENT_PASS = "lenient pass@"
 _NO_SHARES = frozenset({"bits_per_byte", "perplexity"})
 
 
@@ -66,11 +67,13 @@ def _beside(task: Mapping[str, Any]) -> str:
         return f"{task['metrics']['bytes']:,} bytes"
     told = []
     for name, found in task["metrics"].items():
-        if name == task["metric"]:
+        if name == task["metric"] or name.startswith(_LENIENT_PASS):
             continue
         value = found["value"]
         in_percent = name not in _NO_SHARES and "how" not in found
-        told.append(f"{name} {share(value) if in_percent else number(value, 4)}")
+        leniently = task["metrics"].get(f"lenient {name}")
+        also = f" (lenient {share(leniently['value'])})" if leniently else ""
+        told.append(f"{name} {share(value) if in_percent else number(value, 4)}{also}")
     if task.get("majority"):
         told.append(f"majority {share(task['majority'])}")
     if "mean_of_kinds" in task:
