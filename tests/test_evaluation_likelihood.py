@@ -148,12 +148,13 @@ def test_forwards_run_parents_first_and_rows_hold_one_branch_each(spans, most):
     order = [run for forward in forwards for run in forward]
     assert sorted(map(id, order)) == sorted(map(id, runs))
     for forward in forwards:
-        assert len({run.depth for run in forward}) == len({run.is_alone for run in forward}) == 1
+        assert len({run.depth for run in forward}) == 1
+        assert len(forward[0].ids) == max(len(run.ids) for run in forward)
         assert len({run.row for run in forward}) == len(forward) or forward[0].row < 0
         assert len(forward) == 1 or len(forward) * max(len(run.ids) for run in forward) <= most
     assert all(order.index(run.parent) < order.index(run) for run in runs if run.parent)
-    leaves = [run.row for run in runs if not run.children and not run.is_alone]
-    assert sorted(leaves) == list(range(len(leaves)))
+    leaves = [run.row for run in order if not run.children]
+    assert leaves == (list(range(len(leaves))) if len(leaves) < len(runs) else [-1] * len(leaves))
 
 
 @settings(max_examples=100, deadline=None)

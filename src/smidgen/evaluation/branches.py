@@ -9,7 +9,7 @@ The candidates of a question share their prompt, minimal pairs their beginning, 
 the same tree. Pure Python on symbols; what a model does with a run is the business of `likelihood`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -55,17 +55,12 @@ class Run:
     asks: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     """By place in the run: which symbols are asked for behind it, and by which span."""
     row: int = -1
-    """Row of the memory; -1 for one that shares with none and needs no memory."""
+    """Row of the memory; -1 without one."""
 
     @property
     def end(self) -> int:
         """Symbols up to its end."""
         return self.start + len(self.ids)
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether nothing is before and nothing behind it."""
-        return self.parent is None and not self.children
 
 
 def grow(spans: Sequence[Span]) -> list[Run]:
@@ -134,29 +129,42 @@ def _ask(leaf: Run, span: Span, index: int) -> None:
 def into_forwards(runs: Sequence[Run], most: int) -> list[list[Run]]:
     """Cut runs into forwards, in the order to run them, of similar lengths and at most `most` padded symbols.
 
-    Gives every run of a tree its row of memory, so that the branches of one forward are neighbours there.
+    Gives every run its row of memory, so that the branches of one forward are neighbours there; -1 to all if none has
+    children, for then no memory is needed.
     """
+    by_depth: dict[int, dict[int, list[Run]]] = {}
+    for run in runs:
+        by_depth.setdefault(run.depth, {}).setdefault(len(run.ids), []).append(run)
+    forwards = [forward for _, by_length in sorted(by_depth.items()) for forward in _cut(by_length, most)]
+    if len(by_depth) > 1:
+        for row, run in enumerate(run for forward in forwards for run in forward if not run.children):
+            run.row = row
+        for run in reversed(runs):
+            if run.children:
+                run.row = run.children[0].row
+    return forwards
 
-    def kind(run: Run) -> tuple[int, bool]:
-        return run.depth, run.is_alone
 
+def _cut(by_length: Mapping[int, list[Run]], most: int) -> list[list[Run]]:
+    """Cut the runs of one depth where padding costs more than another forward; the cheapest of all ways."""
+    lengths = sorted(by_length, reverse=True)
+    best: list[tuple[int, int]] = [(0, 0)]
+    """By number of lengths: the least cost of all longer runs, and where their last cut is."""
+    for last in range(1, len(lengths) + 1):
+        options, rows = [], 0
+        for first in reversed(range(last)):
+            rows += len(by_length[lengths[first]])
+            n_forwards = -(-rows * lengths[first] // most)
+            options.append((best[first][0] + rows * lengths[first] + FORWARD_COST * n_forwards, first))
+        best.append(min(options))
     forwards: list[list[Run]] = []
-    padding = 0
-    for run in sorted(runs, key=lambda run: (kind(run), -len(run.ids))):
-        last = forwards[-1] if forwards else [run]
-        width = len(last[0].ids)
-        padding += width - len(run.ids)
-        fits = (len(last) + 1) * width <= most and padding <= FORWARD_COST
-        if not forwards or not fits or kind(last[0]) != kind(run):
-            forwards.append([])
-            padding = 0
-        forwards[-1].append(run)
-    leaves = (run for forward in forwards for run in forward if not run.children and not run.is_alone)
-    for row, run in enumerate(leaves):
-        run.row = row
-    for run in reversed(runs):
-        if run.children:
-            run.row = run.children[0].row
+    last = len(lengths)
+    while last:
+        first = best[last][1]
+        together = [run for length in lengths[first:last] for run in by_length[length]]
+        rows = max(1, most // lengths[first])
+        forwards += [together[at : at + rows] for at in range(0, len(together), rows)]
+        last = first
     return forwards
 
 

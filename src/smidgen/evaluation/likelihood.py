@@ -243,15 +243,16 @@ def _run(
 ) -> tuple[Float[Tensor, "N D"], list[tuple[int, int, int]]]:
     """Run everything; return the features that are asked for, and for each ask which of them, the symbol, the span."""
     device = next(iter(model.parameters())).device
-    reach = [max(run.start for run in forward) + len(forward[0].ids) for forward in forwards if forward[0].row >= 0]
-    state = model.init_state(1 + max(run.row for run in runs), max(reach)) if reach else None
+    n_rows = 1 + max(run.row for run in runs)
+    reach = max(max(run.start for run in forward) + len(forward[0].ids) for forward in forwards)
+    state = model.init_state(n_rows, reach) if n_rows else None
     features: list[Tensor] = []
     asks: list[tuple[int, int, int]] = []
     n_features = 0
     for forward in forwards:
         width = len(forward[0].ids)
         ids = torch.tensor([(*run.ids, *(0,) * (width - len(run.ids))) for run in forward], device=device)
-        if state is None or forward[0].is_alone:
+        if state is None:
             read = model.features(ids)
         else:
             read = model.features(ids, state, [run.row for run in forward])
