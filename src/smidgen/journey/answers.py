@@ -49,9 +49,7 @@ class KeptTexts:
         line = json.dumps({"key": _key(prompt), **asdict(answer)}) + "\n"
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(
-                    line
-                )  # closed, it outlives the process; a sync to disk for each of 5,000 would cost a minute
+                file.write(line)  # closed at once: what is written outlives a process that is killed
         except OSError as error:
             raise RunError(f"{self.path}: answers cannot be kept there ({error.strerror}).") from None
 
