@@ -3,6 +3,7 @@
 Counts what each step kept, changed and dropped, and why; keeps the first few of each reason to look at.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ class StepCounts:
     kept: int = 0
     text_bytes: int = 0
     """Bytes of text that go on."""
+    seconds: float = 0.0
+    """Time it took, reading and writing left out."""
     reasons: Counter[str] = field(default_factory=Counter)
     """Documents dropped, by reason."""
     changes: Counter[str] = field(default_factory=Counter)
@@ -45,8 +48,8 @@ def clean_in_memory(records: Iterable[Record], steps: Sequence[Step | CorpusStep
     """Return the documents after all steps; a step over the whole corpus sees it in parts of so many documents."""
     now, dropped, counts = list(records), dict[str, Dropped](), list[StepCounts]()
     for step in steps:
+        count, through, started = StepCounts(step.name, len(now)), list[Record](), time.perf_counter()
         judge = _judge(step, now, part)
-        count, through = StepCounts(step.name, len(now)), list[Record]()
         for record in now:
             verdict = judge(record)
             if isinstance(verdict, Dropped):
@@ -59,7 +62,7 @@ def clean_in_memory(records: Iterable[Record], steps: Sequence[Step | CorpusStep
             count.changes.update(verdict.changes)
             count.text_bytes += len(verdict.text.encode("utf-8", "replace"))
             through.append(replace(record, text=verdict.text))
-        count.kept, now = len(through), through
+        count.kept, now, count.seconds = len(through), through, time.perf_counter() - started
         counts.append(count)
     return Cleaned(now, dropped, counts)
 
