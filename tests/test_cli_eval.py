@@ -134,7 +134,7 @@ def test_what_does_not_fit_the_context_is_counted(smidgen: Smidgen, tmp_path: Pa
     short = make_model(tmp_path / "short", 64)
     told = smidgen("eval", short, "--suite", "--task", "boolq", "--task", "gsm8k", "--data", sets)
     assert told.code == 0, told
-    assert "longer than the context and lost their beginning" in told.out
+    assert "did not fit the context and lost the beginning" in told.out
     counted = {task["name"]: task["cut"] for task in evals(short)[-1]["tasks"]}
     assert counted["gsm8k"] > 0
     assert counted["boolq"] > 0
@@ -151,7 +151,7 @@ def test_items_found_in_training_text_are_told_apart(smidgen: Smidgen, model: Pa
         "eval", model, "--suite", "--task", "arc_easy", "--data", sets, "--contamination", tmp_path / "trained.txt"
     )
     assert told.code == 0, told
-    assert "1 items" in told.out
+    assert "1 item (" in told.out
     assert "without them" in told.out
     found = evals(model)[-1]["tasks"][0]["contamination"]
     assert (found["touched"], found["items"]) == (1, 3)

@@ -8,6 +8,8 @@ from smidgen.reports.quantities import count, duration, number, share, size
 _COLUMNS = ("task", "version", "metric", "score", "95% interval", "chance", "corrected", "items", "beside it")
 _TO_THE_LEFT = {0, 2, 8}
 _LENIENT_PASS = "lenient pass@"
+_LARGE = 1e9
+"""From here on a number says more by its exponent: the perplexity of an untrained model."""
 _NO_SHARES = frozenset({"bits_per_byte", "perplexity"})
 
 
@@ -53,7 +55,11 @@ def _told(metric: str, value: float | None) -> str:
         return ""
     if metric == "bits_per_byte":
         return f"{value:.4f}"
-    return number(value, 4) if metric in _NO_SHARES else share(value)
+    return _plain(value) if metric in _NO_SHARES else share(value)
+
+
+def _plain(value: float) -> str:
+    return number(value, 4) if abs(value) < _LARGE else f"{value:.3e}"
 
 
 def _asked(task: Mapping[str, Any]) -> str:
@@ -73,7 +79,7 @@ def _beside(task: Mapping[str, Any]) -> str:
         in_percent = name not in _NO_SHARES and "how" not in found
         leniently = task["metrics"].get(f"lenient {name}")
         also = f" (lenient {share(leniently['value'])})" if leniently else ""
-        told.append(f"{name} {share(value) if in_percent else number(value, 4)}{also}")
+        told.append(f"{name} {share(value) if in_percent else _plain(value)}{also}")
     if task.get("majority"):
         told.append(f"majority {share(task['majority'])}")
     if "mean_of_kinds" in task:
@@ -89,18 +95,21 @@ def _notes(task: Mapping[str, Any]) -> list[str]:
         notes.append(f"the files hold {task['rows']:,} of the {of:,} published items")
     notes += task.get("notes", [])
     if task.get("cut"):
-        notes.append(f"{task['cut']:,} items are longer than the context and lost their beginning")
+        notes.append(f"{_items(task['cut'])} did not fit the context and lost the beginning")
     if task.get("unfit"):
-        notes.append(f"{task['unfit']:,} items do not fit the context and {_unfit(task)}")
+        treated = "counted as wrong" if task["metric"] == "strict" else "left out"
+        notes.append(f"{_items(task['unfit'])} did not fit the context: {treated}")
     if task.get("unended"):
-        notes.append(f"{task['unended']:,} answers were still going on at {task['options']['max_symbols']:,} symbols")
+        notes.append(
+            f"{_items(task['unended'])} had no end of the answer at {task['options']['max_symbols']:,} symbols"
+        )
     if task.get("contamination"):
         notes.append(_exposed(task))
     return notes
 
 
-def _unfit(task: Mapping[str, Any]) -> str:
-    return "count as wrong" if task["metric"] == "strict" else "are left out"
+def _items(n: int) -> str:
+    return f"{n:,} item{'s' * (n != 1)}"
 
 
 def _exposed(task: Mapping[str, Any]) -> str:
@@ -112,8 +121,8 @@ def _exposed(task: Mapping[str, Any]) -> str:
         for key, word in (("score_touched", "on those"), ("score_clean", "without them"))
         if found[key]
     ]
-    some = f"{found['touched']:,} items ({share(found['share'])}) were found in {found['in']}"
-    return f"{some}, {found['whole']:,} of them whole; score {', '.join(scores)}"
+    some = f"found in {found['in']}: {_items(found['touched'])} ({share(found['share'])}), {found['whole']:,} whole"
+    return f"{some}; score {', '.join(scores)}"
 
 
 def _protocol(record: Mapping[str, Any]) -> list[str]:
