@@ -179,9 +179,9 @@ def _answer(
     Batches are planned over all items, known or not: a resumed run computes what it still has to in the same batches,
     of the same shapes, as one without interruption.
     """
-    if all(key in known for key in keys):
+    unknown = {key for key in keys if key not in known}
+    if not unknown:
         return
-    known = set(known)
     encoded = scorer.encode([choice for item in items for choice in item.choices])
     owners = [n for n, item in enumerate(items) for _ in item.choices]
     groups: dict[int, list[int]] = defaultdict(list)
@@ -191,7 +191,7 @@ def _answer(
     unfit += [items[owner].id for owner in sorted(misfits)]
     found: dict[int, Likelihood] = {}
     for batch in scorer.batches(encoded, [group for owner, group in groups.items() if owner not in misfits]):
-        fresh = [pair for pair in batch if keys[owners[pair]] not in known]
+        fresh = [pair for pair in batch if keys[owners[pair]] in unknown]
         if not fresh:
             continue
         found |= zip(fresh, scorer.score([encoded[pair] for pair in fresh]), strict=True)
