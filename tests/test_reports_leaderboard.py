@@ -112,6 +112,17 @@ def test_best_is_only_what_its_interval_does_not_tell_from_the_best(runs: Path):
     )
 
 
+def test_one_text_from_two_sources_is_one_text(tmp_path: Path):
+    same = [{"id": f"d{n}", "hash": f"h{n}", "score": 1.5} for n in range(9)]
+    for name, bits in (("a", 1.5), ("b", 1.3)):
+        run = make_run(tmp_path / "runs" / name, bits, text=f"source {name}")
+        evaluate(run / "model", {"bits_per_byte:held out": same}, more={"metric": "bits_per_byte", "corrected": None})
+    make_run(tmp_path / "runs/c", 1.2, text="source b")
+    [bits] = columns_of(find_entrants(tmp_path / "runs"))
+    assert bits.note.startswith("held out of source")
+    assert [name for name in bits.marks if bits.is_top(name)] == ["c"]
+
+
 def test_the_mean_is_of_the_tasks_that_most_were_asked(runs: Path):
     more = {name: answers(0.4, prefix=name) for name in ("arc_easy", "piqa", "sciq")}
     evaluate(make_model(runs / "asked-more"), more)

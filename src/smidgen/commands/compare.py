@@ -1,6 +1,7 @@
 """`smidgen compare A B`: whether B is better than A at what both were asked, item by item."""
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -8,7 +9,7 @@ import click
 if TYPE_CHECKING:
     from smidgen.journey.comparison import ModelComparison, TaskComparison
 
-_COLUMNS = ("task", "A", "B", "B - A [95%]", "items", "p", "difference")
+_COLUMNS = ["task", "A", "B", "B - A [95%]", "items", "p", "shown"]
 
 
 @click.command()
@@ -30,37 +31,38 @@ def command(first: str, second: str, tasks: tuple[str, ...], metric: str | None,
     test).
     """
     from smidgen.journey.comparison import compare_models
-    from smidgen.journey.screen import Screen
 
     compared = compare_models(first, second, tasks, metric, seed)
     if as_json:
         click.echo(json.dumps(compared.as_dict()))
         return
-    screen = Screen()
-    screen.say(f"A  {first}\nB  {second}")
-    screen.show_table("", [_row(task) for task in compared.tasks], _COLUMNS)
+    click.echo(f"A  {first}\nB  {second}")
+    rows = [_COLUMNS, *(_row(task) for task in compared.tasks)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for line in _sentences(compared):
-        screen.say(line)
+        click.echo(line)
 
 
 def _row(task: "TaskComparison") -> list[str]:
     found, score = task.found, task.score
     return [
-        score.name + (" *" if task.notes else ""),
+        score.name.replace("bits_per_byte:", "bits: ") + ("*" if task.unequal or task.part else ""),
         score.told(found.theirs),
         score.told(found.ours),
         f"{_signed(task, found.difference.value)} [{_signed(task, found.difference.low)}, "
         f"{_signed(task, found.difference.high)}]",
         f"{found.difference.n:,}",
-        f"{found.p:.2g}" if found.p >= 1e-4 else "<0.0001",
-        task.verdict("A", "B").replace("no difference shown", "not shown"),
+        f"{found.p:.2g}" if found.p >= 1e-4 else "<.0001",
+        task.verdict("A", "B").replace("no difference shown", "no"),
     ]
 
 
 def _signed(task: "TaskComparison", value: float) -> str:
     """Return a difference: of shares in points of a hundred."""
     is_share = task.score.told(task.score.value).endswith("%")
-    return f"{100 * value:+.1f}" if is_share else f"{value:+.4g}"
+    return f"{100 * value:+.1f}" if is_share else f"{value:+.3f}"
 
 
 def _sentences(compared: "ModelComparison") -> list[str]:
@@ -77,9 +79,23 @@ def _sentences(compared: "ModelComparison") -> list[str]:
     told += [
         f"No difference shown at {task.score.name}: {task.found.why}." for task in compared.tasks if _is_close(task)
     ]
-    told += [f"* {task.score.name}: {note}." for task in compared.tasks for note in task.notes]
-    told += [f"Not compared: {line}." for line in compared.left_out]
+    parts = [f"{task.score.name} {task.part}" for task in compared.tasks if task.part]
+    told += [f"* Not asked the same items, {why}: {names}." for why, names in _by_reason(_unequal(compared))]
+    told += [f"* A part of the set only, which says little of the rest: {', '.join(parts)}."] * bool(parts)
+    told += [f"Not compared, {why}: {names}." for why, names in _by_reason(compared.left_out)]
     return told + list(compared.notes)
+
+
+def _unequal(compared: "ModelComparison") -> dict[str, str]:
+    return {task.score.name: task.unequal for task in compared.tasks if task.unequal}
+
+
+def _by_reason(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return every reason with the tasks it holds for."""
+    tasks: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        tasks.setdefault(why, []).append(name)
+    return [(why, ", ".join(names)) for why, names in tasks.items()]
 
 
 def _is_close(task: "TaskComparison") -> bool:

@@ -4,7 +4,7 @@ Nothing is evaluated here. What cannot be compared (other items, another version
 compared all the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,10 @@ class TaskComparison:
     paired: Paired
     found: Comparison
     """Of the second against the first."""
-    notes: tuple[str, ...]
-    """What a reader of the row must know."""
+    unequal: str
+    """How the items they were asked differ; empty where they are the same."""
+    part: str
+    """How many of how many were asked; empty where that is all of them."""
 
     def verdict(self, first: str, second: str) -> str:
         """Return the verdict by name."""
@@ -49,7 +51,7 @@ class TaskComparison:
             "only_a": paired.only_theirs,
             "only_b": paired.only_ours,
             "changed": paired.changed,
-            "notes": list(self.notes),
+            "part": self.part,
         }
 
 
@@ -62,8 +64,8 @@ class ModelComparison:
     tasks: tuple[TaskComparison, ...]
     mean: Estimate | None
     """Mean over tasks of second - first, for the metrics of which more is better; None for fewer than two."""
-    left_out: tuple[str, ...]
-    """What was not compared, and why."""
+    left_out: Mapping[str, str]
+    """The tasks that were not compared, and why."""
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -73,7 +75,7 @@ class ModelComparison:
             "b": self.second,
             "tasks": [task.as_dict() for task in self.tasks],
             "mean": self.mean.as_dict() if self.mean else None,
-            "left_out": list(self.left_out),
+            "left_out": dict(self.left_out),
             "notes": list(self.notes),
         }
 
@@ -90,7 +92,7 @@ def compare_models(
     known = [score.name for score in (*a.scores, *b.scores)]
     if unknown := [name for name in tasks if name not in known]:
         raise ConfigError(f"task {unknown[0]}: neither model was asked it. They were asked: {_listed(known)}.")
-    left_out, compared = [], []
+    left_out, compared = dict[str, str](), list[TaskComparison]()
     for score in b.scores:
         other = a.find(score.name)
         if tasks and score.name not in tasks:
@@ -101,14 +103,13 @@ def compare_models(
             if why is None:
                 compared.append(_compare(other, score, paired, metric, seed))
         if why is not None:
-            left_out.append(f"{score.name}: {why}")
+            left_out[score.name] = why
     only = [s.name for s in a.scores if b.find(s.name) is None and (not tasks or s.name in tasks)]
-    left_out += [f"{name}: only A was asked" for name in only]
+    left_out |= dict.fromkeys(only, "only A was asked")
     if not compared:
-        raise RunError(f"{first} and {second} cannot be compared: {'; '.join(left_out[:4])}.")
-    return ModelComparison(
-        first, second, tuple(compared), _mean(compared, seed), tuple(left_out), tuple(_notes(a, b, compared))
-    )
+        told = "; ".join(f"{name}: {why}" for name, why in list(left_out.items())[:3])
+        raise RunError(f"{first} and {second} cannot be compared: {told}.")
+    return ModelComparison(first, second, tuple(compared), _mean(compared, seed), left_out, _notes(a, b, compared))
 
 
 def _standing(source: str, files: EvalFiles) -> Standing:
@@ -156,18 +157,13 @@ def _items(files: EvalFiles, score: Score, metric: str | None) -> dict[str, Item
 
 def _compare(a: Score, b: Score, paired: Paired, metric: str | None, seed: int) -> TaskComparison:
     score = b if metric is None else b.measured_by(metric)
-    notes = []
-    if not paired.is_same:
-        parts = [f"A alone {paired.only_theirs:,}"] * (paired.only_theirs > 0)
-        parts += [f"B alone {paired.only_ours:,}"] * (paired.only_ours > 0)
-        parts += [f"{paired.changed:,} are other strings under one name"] * (paired.changed > 0)
-        both = f"compared on the {len(paired.ids):,} both were asked"
-        notes.append(f"not asked the same items: {both} ({', '.join(parts)})")
-    if a.is_part or b.is_part:
-        asked = a.asked() if a.asked() == b.asked() else f"A {a.asked()}, B {b.asked()}"
-        notes.append(f"a part of the set ({asked}): says little of the rest")
+    parts = [f"A alone {paired.only_theirs:,}"] * (paired.only_theirs > 0)
+    parts += [f"B alone {paired.only_ours:,}"] * (paired.only_ours > 0)
+    parts += [f"{paired.changed:,} are other strings under one name"] * (paired.changed > 0)
+    unequal = f"compared on the {len(paired.ids):,} both were asked ({', '.join(parts)})" if parts else ""
+    asked = a.asked() if a.asked() == b.asked() else f"A {a.asked()}, B {b.asked()}"
     found = compare_scores(paired.ours, paired.theirs, seed, lower_is_better=score.is_lower_better)
-    return TaskComparison(score, paired, found, tuple(notes))
+    return TaskComparison(score, paired, found, unequal, asked if a.is_part or b.is_part else "")
 
 
 def _mean(compared: Sequence[TaskComparison], seed: int) -> Estimate | None:
@@ -175,7 +171,7 @@ def _mean(compared: Sequence[TaskComparison], seed: int) -> Estimate | None:
     return compare_means([(task.paired.ours, task.paired.theirs) for task in rows], seed) if len(rows) > 1 else None
 
 
-def _notes(a: Standing, b: Standing, compared: Sequence[TaskComparison]) -> list[str]:
+def _notes(a: Standing, b: Standing, compared: Sequence[TaskComparison]) -> tuple[str, ...]:
     """Say what limits the conclusions."""
     notes = []
     if a.model == b.model:
@@ -195,7 +191,7 @@ def _notes(a: Standing, b: Standing, compared: Sequence[TaskComparison]) -> list
             f"{len(compared)} comparisons at 95%: chance alone shows a difference in one of twenty. Taken together "
             f"(Holm), {still} of the {len(shown)} differences stand."
         )
-    return notes
+    return tuple(notes)
 
 
 def _merged(protocols: Sequence[Any]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from smidgen.reports.standing import EvalFiles, Standing, read_standing
 from smidgen.runs import RunDirectory
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+OWN_TEXT = "bits_per_byte:held out"
+"""The evaluation of a run on the text it held out itself."""
 _NO_MODELS = frozenset({"checkpoints", "data", "tokenizer", "trainer", "evals", "text", "logs", "cells", "compiled"})
 """Folders of a run or a study in which no model lies."""
 
@@ -35,6 +37,8 @@ class HeldOut:
     """What a reader calls that text."""
     told: str
     """How it was measured."""
+    documents: str = ""
+    """Names the very documents of an evaluation of it; empty if there was none."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +137,12 @@ def _entrant(place: Path, folder: Path, model: Path, told: tuple[Record, Record]
         parameters=figures.get("parameters") or (standing and standing.parameters) or _count_parameters(model),
         file_bytes=_shipped_bytes(model),
         seconds=float(seconds) if isinstance(seconds, int | float) else None,
-        held_out=_held_out(figures, resolved),
+        held_out=_held_out(figures, resolved, standing),
         standing=standing,
     )
 
 
-def _held_out(figures: Record, resolved: Record) -> HeldOut | None:
+def _held_out(figures: Record, resolved: Record, standing: Standing | None) -> HeldOut | None:
     measured, data = as_table(figures.get("validation")), as_table(resolved.get("data"))
     bits = measured.get("bits_per_byte")
     if not isinstance(bits, int | float):
@@ -146,6 +150,7 @@ def _held_out(figures: Record, resolved: Record) -> HeldOut | None:
     source = as_table(as_table(resolved.get("recipe")).get("data"))
     label = Path(str(source.get("path") or source.get("type") or "held-out text")).name
     protocol = as_table(measured.get("protocol"))
+    evaluated = standing.find(OWN_TEXT) if standing else None
     how = f"{measured.get('documents', '?')} documents, {measured.get('bytes', 0):,} bytes, context "
     return HeldOut(
         bits_per_byte=float(bits),
@@ -153,6 +158,7 @@ def _held_out(figures: Record, resolved: Record) -> HeldOut | None:
         text=hashlib.sha256(str(data.get("hash") or label).encode()).hexdigest()[:4],
         label=label,
         told=how + f"{protocol.get('context')}, stride {protocol.get('stride')}",
+        documents=evaluated.items_hash if evaluated else "",
     )
 
 

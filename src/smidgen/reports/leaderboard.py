@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from smidgen.reports.chart import BITS_PER_BYTE, Dot, Form, Measure, draw_dots
-from smidgen.reports.entrants import Entrant, Field
+from smidgen.reports.entrants import OWN_TEXT, Entrant, Field, HeldOut
 from smidgen.reports.quantities import count, duration, number, share, size
 from smidgen.reports.records import as_table, show_controls
 from smidgen.reports.standing import Score, Standing
@@ -133,7 +133,7 @@ def leaderboard_notes(field: Field) -> list[str]:
     """Say what limits a comparison, and what was passed over."""
     notes = []
     scores = [(one, score) for one in field.entrants if one.standing for score in one.standing.scores]
-    if len({one.held_out.text for one in field.entrants if one.held_out}) > 1:
+    if len({one.text for one in _texts_held_out(field.entrants).values()}) > 1:
         notes.append("Bits per byte were measured on different texts: only within one do they compare.")
     versions: dict[str, set[str]] = {}
     protocols: dict[str, set[str]] = {}
@@ -177,7 +177,7 @@ def _seen(name: str, standing: Standing) -> str:
 
 def _held_out(entrants: Sequence[Entrant]) -> Column | None:
     """Return bits per byte on what each run held out; where that is several texts, each number says which."""
-    held = {one.name: one.held_out for one in entrants if one.held_out}
+    held = _texts_held_out(entrants)
     labels = {found.text: found.label for found in held.values()}
     if not held:
         return None
@@ -197,10 +197,19 @@ def _held_out(entrants: Sequence[Entrant]) -> Column | None:
     return Column("bits per byte", note, BITS_PER_BYTE, marks)
 
 
+def _texts_held_out(entrants: Sequence[Entrant]) -> dict[str, HeldOut]:
+    """Return what was held out with one name for each text: two sources may give the very same documents."""
+    held = {one.name: one.held_out for one in entrants if one.held_out}
+    first: dict[str, str] = {}
+    names = {one.text: first.setdefault(one.documents, one.text) for one in held.values() if one.documents}
+    return {name: replace(one, text=names.get(one.text, one.text)) for name, one in held.items()}
+
+
 def _task_names(entrants: Sequence[Entrant]) -> list[str]:
     """Return the tasks, in the order of the models that were asked most."""
     evaluated = sorted((e.standing for e in entrants if e.standing), key=lambda standing: -len(standing.scores))
-    return list(dict.fromkeys(score.name for standing in evaluated for score in standing.scores))
+    names = dict.fromkeys(score.name for standing in evaluated for score in standing.scores)
+    return [name for name in names if name != OWN_TEXT]  # which the run itself measured: not told twice
 
 
 def _task(entrants: Sequence[Entrant], name: str) -> Column:
@@ -216,7 +225,7 @@ def _task(entrants: Sequence[Entrant], name: str) -> Column:
     if len(beside) == 1:  # what limits all alike is said once
         said += [text for text in beside if text]
         marks = {one: replace(mark, beside="") for one, mark in marks.items()}
-    return Column(name, ", ".join(said) or "accuracy", measure, marks)
+    return Column(name.replace("bits_per_byte:", ""), ", ".join(said) or "accuracy", measure, marks)
 
 
 def _mark(score: Score) -> Mark:
@@ -227,7 +236,7 @@ def _mark(score: Score) -> Mark:
     told = f"{score.name} {score.version}, {score.metric}: {score.told(score.value)}"
     told += f", 95% interval {score.told(score.low)} to {score.told(score.high)}" if reach is not None else ""
     told += f", {score.asked()} items, {score.at[:10]}"
-    among = f"version {score.version}, {score.asked()} items"
+    among = score.items_hash or f"version {score.version}, {score.asked()} items"
     return Mark(score.value, reach, ", ".join(beside), told, among, score.limit is not None)
 
 
