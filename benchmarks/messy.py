@@ -5,13 +5,14 @@ items, ...}); `--against` the evaluation files whose items were put in. One proc
 the order that is recommended, with their published thresholds. The table tells for every label how many documents were
 dropped, for what, and how many of those that should be mended were; the bars of the project stand beside it.
 
-    python -m benchmarks.messy --data DIR [--against DIR ...] [--show LABEL] [--quick]
+    python -m benchmarks.messy --data DIR [--against DIR ...] [--without STEP ...] [--show LABEL] [--quick]
 """
 
 import argparse
 import gzip
 import io
 import json
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -39,7 +40,7 @@ class Bar:
     least: float
     labels: tuple[str, ...]
     count: str
-    """`dropped`, or `mended`: dropped documents count neither way."""
+    """`dropped`, or `mended`: a document that was dropped is not mended."""
 
 
 BARS = (
@@ -54,6 +55,8 @@ BARS = (
     Bar("personal data, mended", 0.9, ("pii",), MENDED),
     Bar("mojibake, mended", 0.9, ("mojibake",), MENDED),
 )
+ALSO_MENDED = ("offensive", "mixed_language", "html_markup")
+"""Labels without a bar whose documents should come out mended."""
 COPIES = ("exact_duplicate", "whitespace_duplicate", "near_duplicate")
 
 
@@ -81,10 +84,10 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, io.TextIOWrapper(plain, encoding="utf-8"))
 
 
-def steps_of(against: Sequence[Path]) -> list[StepConfig]:
+def steps_of(against: Sequence[Path], without: Sequence[str]) -> list[StepConfig]:
     """Return the recommended steps; with evaluation files, decontamination before personal data."""
     extra = [DecontaminateConfig(against=tuple(against))] if against else []
-    return [*RECOMMENDED[:-1], *extra, RECOMMENDED[-1]]
+    return [config for config in (*RECOMMENDED[:-1], *extra, RECOMMENDED[-1]) if config.type not in without]
 
 
 def copies_found(slice_: Slice, cleaned: Cleaned) -> dict[str, int]:
@@ -103,6 +106,8 @@ def is_mended(label: dict[str, Any], text: str) -> bool:
         from ftfy.badness import is_bad
 
         return not is_bad(text) and LOST not in text
+    if label["label"] == "html_markup":
+        return not re.search(r"</?[a-z]+[^<>]*>|&[a-z]+;", text)
     inserted = label["items"] if label["label"] == "pii" else label.get("inserted", [])
     spaced = " ".join(text.split())
     return not any(" ".join(piece.split()) in spaced for piece in inserted)
@@ -123,15 +128,11 @@ def false_drops(slice_: Slice, cleaned: Cleaned) -> dict[str, str]:
 
 
 def precision_of_copies(slice_: Slice, cleaned: Cleaned) -> tuple[float, int]:
-    """Return the share of documents dropped as copies that are one, and how many were dropped.
-
-    A copy's original dropped instead of it, because it stands later in the file, is right too. So is any other drop of
-    a document whose text stands in one that stayed: `too_long` was joined from passages that also stand elsewhere.
-    """
+    """Return the share of documents dropped as copies whose named original is one, and how many were dropped."""
     group = {name: label.get("of", name) for name, label in slice_.labels.items()}
-    members = Counter(group.values())
+    by_key = {f"of {record.key:016x}": record.id for record in slice_.records}
     listed = [name for name, drop in cleaned.dropped.items() if drop.reason in ("exact:document", "near:document")]
-    right = sum(members[group[name]] > 1 for name in listed)
+    right = sum(group[name] == group[by_key[cleaned.dropped[name].detail]] for name in listed)
     return right / max(1, len(listed)), len(listed)
 
 
@@ -145,7 +146,7 @@ def table(slice_: Slice, cleaned: Cleaned) -> list[str]:
     for label, names in sorted(by_label.items(), key=lambda item: -len(item[1])):
         gone = [name for name in names if name in cleaned.dropped]
         mended = sum(is_mended(slice_.labels[name], final[name]) for name in names if name in final)
-        asked = any(label in bar.labels and bar.count == MENDED for bar in BARS) or label == "offensive"
+        asked = any(label in bar.labels and bar.count == MENDED for bar in BARS) or label in ALSO_MENDED
         reasons = Counter(cleaned.dropped[name].reason for name in gone).most_common(4)
         told = ", ".join(f"{reason} {count}" for reason, count in reasons)
         lines.append(f"{label:22}{len(names):10}{len(gone):9}{mended if asked else '-':>8}  {told}")
@@ -159,8 +160,7 @@ def measured(slice_: Slice, cleaned: Cleaned) -> list[tuple[Bar, float, int]]:
     for bar in BARS:
         names = [name for name, label in slice_.labels.items() if label["label"] in bar.labels]
         if bar.count == MENDED:
-            names = [name for name in names if name in final]
-            hits = sum(is_mended(slice_.labels[name], final[name]) for name in names)
+            hits = sum(name in final and is_mended(slice_.labels[name], final[name]) for name in names)
         elif set(bar.labels) <= set(COPIES):
             hits = sum(copies[label] for label in bar.labels)
         else:
@@ -178,11 +178,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the labelled slice")
     parser.add_argument("--against", type=Path, nargs="*", default=[], help="evaluation files or folders")
+    parser.add_argument("--without", nargs="*", default=[], help="steps to leave out, to see what others find")
     parser.add_argument("--show", help="print what was dropped, and what was not mended, of this label")
     parser.add_argument("--quick", action="store_true", help="a fifth of the documents")
     options = parser.parse_args()
     slice_ = read_slice(options.data, options.quick)
-    steps = [build_step(config) for config in steps_of(options.against)]
+    steps = [build_step(config) for config in steps_of(options.against, options.without)]
     started = time.perf_counter()
     cleaned = clean_in_memory(slice_.records, steps)
     seconds = time.perf_counter() - started
@@ -198,6 +199,10 @@ def main() -> None:
         print(f"{bar.what:32}{bar.least:8.1%}{reached:9.2%}{of:6}  {'' if reached >= bar.least else 'MISSED'}")
     false = false_drops(slice_, cleaned)
     print("clean documents dropped:", ", ".join(f"{why} {n}" for why, n in Counter(false.values()).most_common()))
+    touched = Counter(
+        what for name, row in slice_.labels.items() if row["label"] == "clean" for what in cleaned.changed.get(name, ())
+    )
+    print("clean documents changed:", ", ".join(f"{what} {n}" for what, n in touched.most_common()))
     if options.show:
         show(slice_, cleaned, options.show)
     print(
@@ -223,7 +228,12 @@ def show(slice_: Slice, cleaned: Cleaned, label: str) -> None:
         if name in cleaned.dropped:
             print(name, cleaned.dropped[name], repr(original[name][:200]))
         elif not is_mended(slice_.labels[name], final[name]):
-            print(name, "not mended", {k: v for k, v in slice_.labels[name].items() if k not in ("id", "label")})
+            print(
+                name,
+                "not mended",
+                cleaned.changed.get(name),
+                {k: v for k, v in slice_.labels[name].items() if k not in ("id", "label")},
+            )
 
 
 if __name__ == "__main__":

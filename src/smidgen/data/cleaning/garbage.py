@@ -16,12 +16,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 """C1 controls are left out: they are how mojibake looks, and `repair` mends that. So are line ends."""
-_ASCII_LETTERS = re.compile(r"[A-Za-z]+")
-_LETTERS = re.compile("(?:[^\\W\\d_]|[\u0300-\u036f\u0900-\u109f\u1780-\u17ff])+")
-"""To Python a third of written Hindi, the vowel signs, are no letters: South and South-East Asian blocks go whole."""
-_LONG_RUN = re.compile(r"(?<![!-~])(?!https?:|www\.)(?=[!-~]*\d)[!-~]{41,}|(?:\b[0-9A-Fa-f]{2}[ :]){16,}")
-"""Over 40 printable ASCII characters without a space, a digit among them, no address: no word of a language is like
-that. Or sixteen bytes in hexadecimal."""
+_LETTERS = re.compile(r"[^\W\d_]+")
+_SIGNS = re.compile("[\u0300-\u036f\u0900-\u109f\u1780-\u17ff]")
+"""To Python a third of written Hindi, the vowel signs, are no letters: South and South-East Asia count by blocks."""
+_LONG_RUN = re.compile(r"[!-~]{41,}")
+"""Over 40 printable ASCII characters without a space: an address or, with a digit in it, no word of any language."""
+_ADDRESS = ("http:", "https:", "www.", "ftp:")
+_BYTES = re.compile(r"(?:[0-9A-Fa-f]{2}[ :]){16,}")
+"""Sixteen bytes in hexadecimal."""
 _RARE_LATIN = re.compile("[\u0180-\u024f\u0250-\u02ff]")
 """Latin Extended-B, phonetic letters, modifier letters. Orthographies that use them need a dozen, pinyin 16."""
 
@@ -64,7 +66,7 @@ class Garbage:
         letters = letter_count(sample) / visible
         if letters < config.min_letters:
             return Dropped("garbage:few_letters", f"{letters:.0%} letters")
-        encoded = sum(len("".join(run[0].split())) for run in _LONG_RUN.finditer(sample)) / visible
+        encoded = _encoded(sample) / visible
         if encoded > config.max_encoded:
             return Dropped("garbage:encoded", f"{encoded:.0%} in runs like base64")
         rare = _RARE_LATIN.findall(sample)
@@ -75,4 +77,15 @@ class Garbage:
 
 def letter_count(text: str) -> int:
     """Return how many characters are letters or the vowel signs and accents that belong to them."""
-    return sum(map(len, (_ASCII_LETTERS if text.isascii() else _LETTERS).findall(text)))
+    letters = _LETTERS.findall(text)
+    count = sum(map(len, letters))
+    if text.isascii():
+        return count
+    signs = _SIGNS.findall(text)
+    return count + sum(not sign.isalpha() for sign in signs)
+
+
+def _encoded(text: str) -> int:
+    """Return how many characters stand in runs that only an encoding has."""
+    long = (run for run in _LONG_RUN.findall(text) if not run.startswith(_ADDRESS) and any(map(str.isdigit, run)))
+    return sum(map(len, long)) + sum(len(run) * 2 // 3 for run in _BYTES.findall(text))

@@ -25,7 +25,7 @@ class StepCounts:
     text_bytes: int = 0
     """Bytes of text that go on."""
     seconds: float = 0.0
-    """Time it took, reading and writing left out."""
+    """Processor time it took."""
     reasons: Counter[str] = field(default_factory=Counter)
     """Documents dropped, by reason."""
     changes: Counter[str] = field(default_factory=Counter)
@@ -41,14 +41,17 @@ class Cleaned:
     records: list[Record]
     dropped: dict[str, Dropped]
     """Why each document that is gone was dropped, by id."""
+    changed: dict[str, Counter[str]]
+    """What was changed in each document, dropped later or not, by id."""
     steps: list[StepCounts]
 
 
 def clean_in_memory(records: Iterable[Record], steps: Sequence[Step | CorpusStep], part: int = 1000) -> Cleaned:
     """Return the documents after all steps; a step over the whole corpus sees it in parts of so many documents."""
-    now, dropped, counts = list(records), dict[str, Dropped](), list[StepCounts]()
+    now, counts = list(records), list[StepCounts]()
+    dropped, changed = dict[str, Dropped](), dict[str, Counter[str]]()
     for step in steps:
-        count, through, started = StepCounts(step.name, len(now)), list[Record](), time.perf_counter()
+        count, through, started = StepCounts(step.name, len(now)), list[Record](), time.process_time()
         judge = _judge(step, now, part)
         for record in now:
             verdict = judge(record)
@@ -59,12 +62,14 @@ def clean_in_memory(records: Iterable[Record], steps: Sequence[Step | CorpusStep
                 if len(samples) < SAMPLES:
                     samples.append((record.id, verdict.detail, record.text[:_EXCERPT]))
                 continue
-            count.changes.update(verdict.changes)
+            if verdict.changes:
+                count.changes.update(verdict.changes)
+                changed.setdefault(record.id, Counter()).update(verdict.changes)
             count.text_bytes += len(verdict.text.encode("utf-8", "replace"))
             through.append(replace(record, text=verdict.text))
-        count.kept, now, count.seconds = len(through), through, time.perf_counter() - started
+        count.kept, now, count.seconds = len(through), through, time.process_time() - started
         counts.append(count)
-    return Cleaned(now, dropped, counts)
+    return Cleaned(now, dropped, changed, counts)
 
 
 def _judge(step: Step | CorpusStep, records: Sequence[Record], part: int) -> Callable[[Record], Verdict]:

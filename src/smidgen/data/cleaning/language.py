@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _SURE = 0.99
 """With so much of a document in the languages kept, its paragraphs are not looked at one by one."""
+_SHORT = 100
+"""In fewer characters a language that CLD2 is not sure of is a guess."""
 _LONG = 20_000
 """Characters from the beginning, the middle and the end of a longer document that are looked at, each."""
 
@@ -56,8 +58,8 @@ class Language:
 
     def __call__(self, text: str) -> Verdict:
         """Return the text in the languages kept, or which one it is in; a text too short to tell passes."""
-        _, shares = self.shares(_sample(text))
-        if not shares:
+        sure, shares = self.shares(_sample(text))
+        if not shares or (not sure and len(text) < _SHORT):
             return Kept(text)
         share = sum(part for code, part in shares.items() if code in self._keep)
         if share < self.config.min_share:

@@ -1,8 +1,8 @@
 """Abuse and obscenity: a word list proposes, a classifier decides.
 
 A list alone takes medicine, scripture and dictionaries with it (Dodge et al. 2021, arXiv 2104.08758: C4's list removed
-such pages by the thousand); a classifier alone is slow and easily surprised. So only the paragraphs with a listed word
-are shown to the classifier (linear, trained on 200,000 human judgements, `alt-profanity-check`).
+such pages by the thousand); a classifier alone is slow and easily surprised. So only paragraphs with a listed word are
+shown to the classifier (linear, trained on 200,000 human judgements, `alt-profanity-check`).
 """
 
 import re
@@ -14,13 +14,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from smidgen.config import Config
+from smidgen.data.cleaning.quality import join_lines
 from smidgen.data.cleaning.step import Dropped, Kept, Verdict
 from smidgen.errors import MissingExtraError
 
 _WORDS = "offensive.txt"
 _LONG = 600
-"""Characters from which a paragraph is shown to the classifier in sentences: it was trained on comments."""
-_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+"""From so many characters on a paragraph is judged sentence by sentence: the classifier was trained on comments."""
+_SENTENCE = re.compile(r"(?<=[.!?] )")
 
 
 class OffensiveConfig(Config):
@@ -28,7 +29,7 @@ class OffensiveConfig(Config):
 
     type: Literal["offensive"] = "offensive"
     action: Literal["cut", "drop", "mask"] = "cut"
-    """`cut` the paragraphs, `drop` the document, or `mask` the listed words in them."""
+    """`cut` the passages (paragraphs, or sentences of long ones), `drop` the document, or `mask` the listed words."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
     """From this probability on the classifier's word is taken."""
     max_share: Annotated[float, Field(gt=0, le=1)] = 0.3
@@ -59,29 +60,32 @@ class Offensive:
         try:
             from profanity_check import predict_prob
         except ImportError:
-            raise MissingExtraError("Judging offensive text", "data") from None
+            raise MissingExtraError("Judging offensive text", "offensive") from None
         return predict_prob
 
     def __call__(self, text: str) -> Verdict:
         """Return the text without what is offensive; what no listed word is in is not looked at."""
         if not self._listed.search(text):
             return Kept(text)
-        lines = text.split("\n")
-        bad = [n for n, line in enumerate(lines) if self._listed.search(line) and self.is_offensive(line)]
+        parts = self._parts(text)
+        suspects = [n for n, part in enumerate(parts) if self._listed.search(part)]
+        chances = self._probabilities([parts[n] for n in suspects])
+        bad = {n for n, chance in zip(suspects, chances, strict=True) if chance >= self.config.threshold}
         if not bad:
             return Kept(text)
-        share = sum(len(lines[n]) for n in bad) / len(text)
+        share = sum(len(parts[n]) for n in bad) / len(text)
         if self.config.action == "drop" or share > self.config.max_share:
-            return Dropped("offensive:text", f"{len(bad)} paragraphs, {share:.0%} of the text")
+            return Dropped("offensive:text", f"{len(bad)} passages, {share:.0%} of the text")
         if self.config.action == "mask":
-            for n in bad:
-                lines[n] = self._listed.sub(self.config.mask, lines[n])
-            return Kept("\n".join(lines), {"offensive:masked": len(bad)})
-        kept = [line for n, line in enumerate(lines) if n not in set(bad)]
-        kept = [line for n, line in enumerate(kept) if line.strip() or (n and kept[n - 1].strip())]
-        return Kept("\n".join(kept).strip("\n"), {"offensive:cut": len(bad)})
+            masked = (self._listed.sub(self.config.mask, part) if n in bad else part for n, part in enumerate(parts))
+            return Kept("".join(masked), {"offensive:masked": len(bad)})
+        kept = "".join(part for n, part in enumerate(parts) if n not in bad)
+        return Kept(join_lines([line.rstrip(" ") for line in kept.split("\n")]), {"offensive:cut": len(bad)})
 
-    def is_offensive(self, line: str) -> bool:
-        """Return whether the classifier finds this line, or a sentence with a listed word in a long one, offensive."""
-        parts = [line] if len(line) <= _LONG else [part for part in _SENTENCE.split(line) if self._listed.search(part)]
-        return bool(parts) and max(self._probabilities(parts)) >= self.config.threshold
+    def _parts(self, text: str) -> list[str]:
+        """Return the text in pieces: short paragraphs whole, long ones in sentences, line ends on their own."""
+        parts: list[str] = []
+        for line in text.split("\n"):
+            parts += _SENTENCE.split(line) if len(line) > _LONG else [line]
+            parts.append("\n")
+        return parts[:-1]

@@ -14,25 +14,32 @@ from smidgen.config import Config
 from smidgen.data.cleaning.step import Kept, Verdict
 
 Kind = Literal["email", "ip", "phone", "card", "ssn", "street"]
-_PATTERNS: dict[Kind, re.Pattern[str]] = {
-    "email": re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}\.)+[A-Za-z]{2,24}\b"),
-    "ip": re.compile(
-        r"(?<![\w.:])(?:\d{1,3}\.){3}\d{1,3}(?![\w:]|\.\d)|(?<![\w.:])(?=[0-9a-fA-F:]*:[0-9a-fA-F:]*:)[0-9a-fA-F:]{6,39}(?![\w:])"
+_AFTER = r"(?![\w-]|\.\d)"
+_PATTERNS: dict[Kind, tuple[re.Pattern[str], ...]] = {
+    "email": (
+        re.compile(r"[A-Za-z0-9](?<![\w.+-].)[\w.+-]{0,63}@[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}\.)+[A-Za-z]{2,24}\b"),
     ),
-    "card": re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-]|\.\d)"),
-    "ssn": re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])"),
-    "phone": re.compile(
-        r"(?<![\w.-])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,4}"
-        r"|(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])[2-9]\d\d[ .-]\d{4})(?![\w-]|\.\d)"
+    "ip": (
+        re.compile(r"\d(?<![\w.:]\d)\d{0,2}(?:\.\d{1,3}){3}(?![\w:]|\.\d)"),
+        re.compile(r"[0-9a-fA-F:](?<![\w.:].)[0-9a-fA-F]{0,3}:[0-9a-fA-F]{0,4}:[0-9a-fA-F:]{0,34}(?![\w:])"),
     ),
-    "street": re.compile(
-        r"(?<![\w.,-])\d{1,5}[A-Za-z]? (?:[A-Z][\w'’.-]* ){1,3}"
-        r"(?:Street|St\.|Avenue|Ave\.?|Road|Rd\.?|Boulevard|Blvd\.?|Lane|Ln\.?|Drive|Dr\.|Court|Ct\.|Square|Terrace)"
-        r"(?![\w])(?:,? (?:Apt|Suite|Unit|#)\.? ?\w+)?(?:, [A-Z][\w'’-]+(?: [A-Z][\w'’-]+)?)?"
-        r"(?:,? [A-Z]{2} \d{5}(?:-\d{4})?)?"
+    "card": (re.compile(r"\d(?<![\w.-]\d)(?:[ -]?\d){12,18}" + _AFTER),),
+    "ssn": (re.compile(r"[0-8](?<![\w-]\d)\d\d(?<!000)(?<!666)-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])"),),
+    "phone": (
+        re.compile(r"\+(?<![\w.-]\+)\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,4}" + _AFTER),
+        re.compile(r"\((?<![\w.-]\()[2-9]\d\d\) ?[2-9]\d\d[ .-]\d{4}" + _AFTER),
+        re.compile(r"\d(?<![\w.-]\d)(?:(?<=1)[ .-][2-9]|(?<=[2-9]))\d\d[.-][2-9]\d\d[ .-]\d{4}" + _AFTER),
+    ),
+    "street": (
+        re.compile(
+            r"\d(?<![\w.,-]\d)\d{0,4}[A-Za-z]? (?:[A-Z][\w'’.-]* ){1,3}(?:Street|St\.|Avenue|Ave\.?|Road|Rd\.?|"
+            r"Boulevard|Blvd\.?|Lane|Ln\.?|Drive|Dr\.|Court|Ct\.|Square|Terrace)(?!\w)(?:,? (?:Apt|Suite|Unit|#)\.? ?\w+)?"
+            r"(?:, [A-Z][\w'’-]+(?: [A-Z][\w'’-]+)?)?(?:,? [A-Z]{2} \d{5}(?:-\d{4})?)?"
+        ),
     ),
 }
-"""In the order in which they are tried: a card number holds what looks like a phone number."""
+"""In the order in which they are tried: a card number holds what looks like a phone number. What may stand before the
+first character is asked after it: a pattern that begins with a look behind is tried at every place of a text."""
 _HINTS: dict[Kind, str] = {"email": "@"}
 _DIGITS = re.compile(r"\D")
 _VERSION = re.compile(r"(?:version|v|release|ver)\.? ?$", re.IGNORECASE)
@@ -62,7 +69,8 @@ class Personal:
         changes: Counter[str] = Counter()
         for kind in self._kinds:
             if _HINTS.get(kind, "") in text:
-                text = _PATTERNS[kind].sub(self._masker(kind, changes), text)
+                for pattern in _PATTERNS[kind]:
+                    text = pattern.sub(self._masker(kind, changes), text)
         return Kept(text, dict(changes))
 
     def _masker(self, kind: Kind, changes: Counter[str]) -> Callable[[re.Match[str]], str]:

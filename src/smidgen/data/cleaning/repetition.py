@@ -94,19 +94,25 @@ def _top_run(runs: np.ndarray, lengths: np.ndarray, words: int) -> int:
     """Return the characters of the most frequent run of so many words, times its count; 0 if none comes twice."""
     if not len(runs):
         return 0
-    _, first, counts = np.unique(runs, return_index=True, return_counts=True)
-    best = int(np.argmax(counts))
-    if counts[best] < 2:
+    ranked = np.sort(runs)
+    ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(runs) - 1)  # the last place of each different run
+    if len(ends) == len(runs):
         return 0
-    return int(counts[best]) * int(lengths[first[best] : first[best] + words].sum())
+    counts = ends.copy()
+    counts[1:] -= ends[:-1]
+    counts[0] += 1
+    best = int(np.argmax(counts))
+    at = int(np.argmax(runs == ranked[ends[best]]))
+    return int(counts[best]) * int(lengths[at : at + words].sum())
 
 
 def _repeated_characters(runs: np.ndarray, lengths: np.ndarray, words: int) -> int:
     """Return the characters of the words in a run that stood before."""
+    ranked = np.sort(runs)
+    if not (ranked[1:] == ranked[:-1]).any():
+        return 0
     again = np.ones(len(runs), dtype=bool)
     again[np.unique(runs, return_index=True)[1]] = False
-    if not again.any():
-        return 0
     edges = np.zeros(len(lengths) + 1, np.int64)
     edges[: len(again)] += again
     edges[words : words + len(again)] -= again
