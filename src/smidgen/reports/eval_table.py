@@ -100,9 +100,7 @@ def _notes(task: Mapping[str, Any]) -> list[str]:
         treated = "counted as wrong" if task["metric"] == "strict" else "left out"
         notes.append(f"{_items(task['unfit'])} did not fit the context: {treated}")
     if task.get("unended"):
-        notes.append(
-            f"{_items(task['unended'])} had no end of the answer at {task['options']['max_symbols']:,} symbols"
-        )
+        notes.append(f"answers without an end at {task['options']['max_symbols']:,} symbols: {task['unended']:,}")
     if task.get("contamination"):
         notes.append(_exposed(task))
     return notes
