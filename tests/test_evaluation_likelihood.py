@@ -153,8 +153,9 @@ def test_forwards_run_parents_first_and_rows_hold_one_branch_each(spans, most):
         assert len({run.row for run in forward}) == len(forward) or forward[0].row < 0
         assert len(forward) == 1 or len(forward) * max(len(run.ids) for run in forward) <= most
     assert all(order.index(run.parent) < order.index(run) for run in runs if run.parent)
-    leaves = [run.row for run in order if not run.children]
-    assert leaves == (list(range(len(leaves))) if len(leaves) < len(runs) else [-1] * len(leaves))
+    kept = [run.row for run in order if run.children]
+    assert kept == list(range(len(kept)))
+    assert all(run.row >= len(kept) if kept else run.row == -1 for run in order if not run.children)
 
 
 @settings(max_examples=100, deadline=None)

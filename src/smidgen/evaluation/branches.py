@@ -1,8 +1,8 @@
 """Sequences that begin alike, as trees of runs: what several have in common is computed once, whoever asks for it.
 
-    Question: ... Answer: ─┬─ Paris          A run is a stretch of symbols behind another run. Its row of memory is that
-                           ├─ Lyon           of its first child: only the other children start from a copy.
-                           └─ New ─┬─ York
+    Question: ... Answer: ─┬─ Paris          A run is a stretch of symbols behind another run. One with children keeps
+                           ├─ Lyon           a row of memory, from which each of them starts with a copy; one without
+                           └─ New ─┬─ York   has a row as long as it runs.
                                    └─ Delhi
 
 The candidates of a question share their prompt, minimal pairs their beginning, few-shot prompts their examples: all
@@ -23,6 +23,9 @@ WORTH_BRANCHING = 8
 
 FORWARD_COST = 32
 """Padding that is as dear as one forward more: reading the weights and 900 calls, 20 ms at 0.75 ms a symbol."""
+
+MOST_ROWS = 128
+"""Rows of one forward: each needs memory as long as what is before it, and more rows are hardly faster."""
 
 KIN_SYMBOLS = 32
 """Groups of sequences that begin with this many equal symbols run in the same batch, if they fit."""
@@ -129,19 +132,19 @@ def _ask(leaf: Run, span: Span, index: int) -> None:
 def into_forwards(runs: Sequence[Run], most: int) -> list[list[Run]]:
     """Cut runs into forwards, in the order to run them, of similar lengths and at most `most` padded symbols.
 
-    Gives every run its row of memory, so that the branches of one forward are neighbours there; -1 to all if none has
-    children, for then no memory is needed.
+    Gives every run its row of memory: one of its own if it has children, else one that the runs without children of
+    each forward have in turn. -1 to all if none has children, for then no memory is needed.
     """
     by_depth: dict[int, dict[int, list[Run]]] = {}
     for run in runs:
         by_depth.setdefault(run.depth, {}).setdefault(len(run.ids), []).append(run)
     forwards = [forward for _, by_length in sorted(by_depth.items()) for forward in _cut(by_length, most)]
-    if len(by_depth) > 1:
-        for row, run in enumerate(run for forward in forwards for run in forward if not run.children):
+    parents = [run for forward in forwards for run in forward if run.children]
+    for row, run in enumerate(parents):
+        run.row = row
+    for forward in forwards if parents else ():
+        for row, run in enumerate((run for run in forward if not run.children), len(parents)):
             run.row = row
-        for run in reversed(runs):
-            if run.children:
-                run.row = run.children[0].row
     return forwards
 
 
@@ -154,7 +157,7 @@ def _cut(by_length: Mapping[int, list[Run]], most: int) -> list[list[Run]]:
         options, rows = [], 0
         for first in reversed(range(last)):
             rows += len(by_length[lengths[first]])
-            n_forwards = -(-rows * lengths[first] // most)
+            n_forwards = -(-rows // _most_rows(lengths[first], most))
             options.append((best[first][0] + rows * lengths[first] + FORWARD_COST * n_forwards, first))
         best.append(min(options))
     forwards: list[list[Run]] = []
@@ -162,10 +165,14 @@ def _cut(by_length: Mapping[int, list[Run]], most: int) -> list[list[Run]]:
     while last:
         first = best[last][1]
         together = [run for length in lengths[first:last] for run in by_length[length]]
-        rows = max(1, most // lengths[first])
+        rows = _most_rows(lengths[first], most)
         forwards += [together[at : at + rows] for at in range(0, len(together), rows)]
         last = first
     return forwards
+
+
+def _most_rows(length: int, most: int) -> int:
+    return max(1, min(most // length, MOST_ROWS))
 
 
 def group_neighbours(spans: Sequence[Span], most: int) -> list[list[int]]:

@@ -255,11 +255,14 @@ def _run(
         if state is None:
             read = model.features(ids)
         else:
+            for run in forward:
+                if run.parent is None:
+                    state.truncate(run.row, 0)
+                else:
+                    state.copy_row(run.parent.row, run.row, run.start)
             read = model.features(ids, state, [run.row for run in forward])
             for run in forward:
                 state.truncate(run.row, run.end)
-                for child in run.children[1:]:
-                    state.copy_row(run.row, child.row, run.end)
         wanted: list[int] = []
         for number, run in enumerate(forward):
             for place in sorted(run.asks):
