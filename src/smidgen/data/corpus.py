@@ -117,7 +117,7 @@ class Corpus:
             raise DataError(f"{self.path}: no such file or folder.")
         if self.path.is_dir():
             found = False
-            for path in _walk(self.path):
+            for path in walk_files(self.path):
                 if reader_of(path) is None:
                     self._unsupported[path.suffix.lower() or "without suffix"] += 1
                 else:
@@ -165,7 +165,7 @@ def _messages(value: Any, field: str, place: Path) -> tuple[Message, ...]:
     return tuple(Message(turn["role"], turn["content"]) for turn in value)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def walk_files(folder: Path) -> Iterator[Path]:
     """Yield the files below a folder in sorted order, hidden ones left out, each real folder entered once."""
     entered: set[str] = set()
 

@@ -12,7 +12,7 @@ A document lies whole in one shard, as `eot text eot`.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Literal
@@ -42,6 +42,23 @@ class Shard(Config):
     """Of the symbols file."""
 
 
+class Provenance(Config):
+    """One source of a prepared corpus."""
+
+    name: str
+    """What it is called."""
+    license: str
+    """As its publisher states it."""
+    documents: int
+    """Distinct documents of it that were kept."""
+    text_bytes: int
+    """UTF-8 bytes of text they hold."""
+    symbols: int
+    """Symbols of it in the shards, repetitions included."""
+    epochs: float
+    """How often each of its training documents is there, on average."""
+
+
 class Manifest(Config):
     """What a folder of shards holds and was made from."""
 
@@ -67,6 +84,8 @@ class Manifest(Config):
     """Share of the documents taken; below 1 an evenly spread sample."""
     notes: list[str]
     """What a person should be told about it, one line each."""
+    sources: tuple[Provenance, ...] = ()
+    """Where the text is from, as far as a pipeline knows it."""
     train: list[Shard]
     """What is trained on."""
     validation: list[Shard]
@@ -74,19 +93,19 @@ class Manifest(Config):
 
 
 class ShardWriter:
-    """Writes the documents of one side, opening a new shard whenever one is full."""
+    """Writes the documents of one side, opening a new shard whenever one is full; `first` is the first one's number."""
 
-    def __init__(self, folder: Path, side: Side, dtype: str, shard_symbols: int) -> None:
-        self._folder, self._side, self._dtype, self._limit = folder, side, dtype, shard_symbols
+    def __init__(self, folder: Path, side: Side, dtype: str, shard_symbols: int, first: int = 0) -> None:
+        self._folder, self._side, self._dtype, self._limit, self._first = folder, side, dtype, shard_symbols, first
         self._file: IO[bytes] | None = None
         self.shards: list[Shard] = []
         self.symbols = 0
         """Symbols written so far, over all shards."""
 
-    def add(self, ids: list[int], text_bytes: int) -> None:
+    def add(self, ids: Sequence[int] | np.ndarray, text_bytes: int) -> None:
         """Append one document."""
         if self._file is None:
-            self._name = f"{self._side}-{len(self.shards):05d}"
+            self._name = f"{self._side}-{self._first + len(self.shards):05d}"
             self._file = (self._folder / f"{self._name}.symbols").open("wb")
             self._sha = hashlib.sha256()
             self._starts, self._bytes = [0], []

@@ -1,0 +1,112 @@
+"""The files of a pipeline's sources, listed and cut into what a worker reads at a time."""
+
+import glob
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from smidgen.data.corpus import walk_files
+from smidgen.data.pipeline.definition import PipelineConfig, SourceConfig
+from smidgen.data.pipeline.reading import Split, can_read, can_split, first_line_from
+from smidgen.errors import DataError
+
+
+@dataclass
+class Listing:
+    """What there is to read."""
+
+    splits: list[Split] = field(default_factory=list)
+    """In the order of the sources, then of the names of their files."""
+    file_bytes: int = 0
+    """Bytes of the files as they lie on disk."""
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Files of other formats, by suffix."""
+    has_large: bool = False
+    """Whether a file is larger than a part and yet only one worker can read it."""
+    state: str = ""
+    """Changes when a file does: names, sizes and, on this machine, times of change."""
+
+
+@dataclass(frozen=True)
+class _File:
+    path: str
+    name: str
+    size: int
+    changed: int
+
+
+def list_sources(config: PipelineConfig) -> Listing:
+    """List the files of all sources. Raises DataError if a source has none that can be read."""
+    listing, state = Listing(), hashlib.sha256()
+    for source in config.sources:
+        found = False
+        for file in _files(source):
+            if not can_read(file.name):
+                listing.passed_over[Path(file.name).suffix.lower() or "without suffix"] += 1
+                continue
+            found = True
+            listing.file_bytes += file.size
+            state.update(
+                f"{source.name}\0{file.name}\0{file.size}\0{file.changed}\0".encode("utf-8", "surrogateescape")
+            )
+            listing.has_large |= _is_large(file, config.part_bytes)
+            listing.splits += _cut(source, file, config.part_bytes)
+        if not found:
+            raise DataError(
+                f"source '{source.name}': no readable file at {source.path}. Check its path in the pipeline."
+            )
+    listing.state = state.hexdigest()
+    return listing
+
+
+def _files(source: SourceConfig) -> Iterator[_File]:
+    if "://" in source.path:
+        yield from _remote(source)
+        return
+    path = Path(source.path)
+    if path.is_dir():
+        below, files = path, list(walk_files(path))
+    elif path.is_file():
+        below, files = path.parent, [path]
+    elif glob.has_magic(source.path):
+        fixed = next(n for n, part in enumerate(path.parts) if glob.has_magic(part))
+        below = Path(*path.parts[:fixed])
+        files = sorted(file for file in map(Path, glob.glob(source.path, recursive=True)) if file.is_file())  # noqa: PTH207 - absolute patterns
+    else:
+        raise DataError(f"source '{source.name}': {source.path}: no such file or folder.")
+    for file in files:
+        status = file.stat()
+        yield _File(str(file.resolve()), file.relative_to(below).as_posix(), status.st_size, status.st_mtime_ns)
+
+
+def _remote(source: SourceConfig) -> Iterator[_File]:
+    import daft
+
+    pattern = source.path if glob.has_magic(source.path) or can_read(source.path) else source.path.rstrip("/") + "/**"
+    try:
+        found = daft.from_glob_path(pattern).to_pydict()
+    except Exception as error:  # each store has its own exceptions; all mean that there is no list to be had
+        raise DataError(f"source '{source.name}': {source.path}: {str(error).splitlines()[0]}") from None
+    fixed = pattern[: min((pattern.find(c) for c in "*?[" if c in pattern), default=len(pattern))].rpartition("/")[0]
+    for path, size in sorted(zip(found["path"], found["size"], strict=True)):
+        yield _File(path, path.removeprefix(fixed).lstrip("/"), size or 0, 0)
+
+
+def _is_large(file: _File, part_bytes: int) -> bool:
+    packed = file.name.lower().endswith((".zst", ".gz", ".parquet"))
+    # Packed text unpacks to three to five times its size.
+    return file.size * (4 if packed else 1) > part_bytes and (not can_split(file.name) or "://" in file.path)
+
+
+def _cut(source: SourceConfig, file: _File, part_bytes: int) -> Iterator[Split]:
+    """Yield a file whole or, if it is large and can be read from any line on, in ranges that begin with a line."""
+    fields = (source.read.text_field, source.read.messages_field)
+    if file.size <= part_bytes or not can_split(file.name) or "://" in file.path:
+        yield Split(source.name, source.license, file.path, file.name, 0, None, *fields)
+        return
+    starts = [first_line_from(Path(file.path), at) for at in range(0, file.size, part_bytes)]
+    starts = sorted({at for at in starts if at < file.size})
+    for start, end in zip(starts, [*starts[1:], file.size], strict=True):
+        yield Split(source.name, source.license, file.path, file.name, start, end, *fields)

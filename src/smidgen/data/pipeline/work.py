@@ -1,0 +1,291 @@
+"""What a worker does with one piece of work: clean a part, encode a part, or write a shard.
+
+A worker knows the pipeline file and the folder that all of them share, and nothing of the others. What it returns and
+writes is decided by the piece of work alone, so it does not matter who does it, or whether it is done twice.
+"""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from smidgen.data.cleaning.step import CorpusStep, Dropped, Kept, Record, hash64
+from smidgen.data.passages import cut_text
+from smidgen.data.pipeline.definition import PipelineConfig
+from smidgen.data.pipeline.parts import read_columns, read_json, read_part, write_columns, write_json, write_part
+from smidgen.data.pipeline.reading import Fault, Mended, Split, read_split
+from smidgen.data.pipeline.steps import AnyStep, Pass, build_step, passes_of
+from smidgen.data.pipeline.tally import Tally, count_verdict
+from smidgen.data.shards import ShardWriter
+from smidgen.errors import SmidgenError
+from smidgen.tokenizers.base import Tokenizer
+from smidgen.tokenizers.bytes import text_bytes
+from smidgen.tokenizers.loading import load_tokenizer
+
+_PIECE_CHARACTERS = 1 << 18
+"""A longer text is encoded in pieces cut at paragraphs, as in `prepare.py`."""
+_BATCH_CHARACTERS = 2 << 20
+READING = -1
+"""The place of the reading among the steps."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece of work."""
+
+    kind: Literal["read", "clean", "encode", "shard"]
+    name: str
+    """Unique among its kind and pass; the name of what it writes."""
+    turn: int = 0
+    """Which pass over the parts."""
+    split: Split | None = None
+    """What the first pass reads."""
+    part: str | None = None
+    """What every later pass reads: a file below the shared folder."""
+
+    def record(self, folder: Path) -> Path:
+        """Return where the finished piece is told of."""
+        return folder / stage(self.kind, self.turn) / f"{self.name}.json"
+
+
+def stage(kind: str, turn: int = 0) -> str:
+    """Return the folder of all pieces of a kind."""
+    return f"pass-{turn}" if kind == "clean" else kind
+
+
+def piece_from(text: str) -> Piece:
+    """Return the piece of work that was sent as text."""
+    data = json.loads(text)
+    return Piece(**{**data, "split": Split(**data["split"]) if data["split"] else None})
+
+
+def send(piece: Piece) -> str:
+    """Return a piece of work as text."""
+    return json.dumps(asdict(piece))
+
+
+class Worker:
+    """Does pieces of work of one pipeline, one at a time."""
+
+    def __init__(self, pipeline: str, folder: str) -> None:
+        self._pipeline, self._folder = pipeline, Path(folder)
+        self._decisions: dict[int, Any] = {}
+
+    def __call__(self, piece: str) -> str:
+        """Do one piece of work; return "" or, for what a person can mend, the reason why it cannot be done."""
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the engine has a worker on every core already
+        try:
+            self._do(piece_from(piece))
+        except SmidgenError as error:
+            return str(error)
+        except OSError as error:
+            full = " Free some space there; the same command goes on." if error.errno == errno.ENOSPC else ""
+            return f"{error.filename or self._folder}: {error.strerror or error}.{full}"
+        return ""
+
+    def _do(self, piece: Piece) -> None:
+        if piece.record(self._folder).is_file():
+            return
+        work = {"read": self._clean, "clean": self._clean, "encode": self._encode, "shard": self._shard}[piece.kind]
+        write_json(piece.record(self._folder), work(piece))
+
+    @cached_property
+    def _config(self) -> PipelineConfig:
+        return PipelineConfig.model_validate_json(self._pipeline)
+
+    @cached_property
+    def _passes(self) -> list[Pass]:
+        return passes_of(self._config.steps)
+
+    @cached_property
+    def _steps(self) -> list[AnyStep]:
+        return [build_step(config) for config in self._config.steps]
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return load_tokenizer(self._folder / "tokenizer")
+
+    # -- cleaning ------------------------------------------------------------------------------------------------------
+
+    def _clean(self, piece: Piece) -> dict[str, Any]:
+        """Take a split or a part through one pass; write what is left of it and what the closing step collected."""
+        tally, parts, kept, held = Tally(), list[str](), list[Record](), 0
+        this = self._pass(piece)
+        is_last = piece.kind == "clean" and this.closing is None
+        for record in self._judged(piece, this, tally):
+            size = len(text_bytes(record.text))
+            if is_last:
+                tally.cleaned.pass_by(record.source, size)
+            # What one part becomes stays one part; a file becomes as many as it takes.
+            if piece.split is not None and kept and held + size > self._config.part_bytes:
+                parts.append(self._write(piece, len(parts), kept))
+                kept, held = [], 0
+            kept.append(record)
+            held += size
+        if kept:
+            parts.append(self._write(piece, len(parts), kept))
+        return {"parts": parts, "tally": tally.as_dict()}
+
+    def _write(self, piece: Piece, number: int, records: list[Record]) -> str:
+        name = f"{piece.name}-{number:05d}" if piece.split is not None else piece.name
+        path = self._folder / stage(piece.kind, piece.turn) / f"{name}.parquet"
+        write_part(path, records)
+        closing = self._pass(piece).closing
+        if closing is not None:
+            step = self._steps[closing]
+            assert isinstance(step, CorpusStep)
+            write_columns(path.with_suffix(".npz"), step.collect(records))
+        return str(path.relative_to(self._folder))
+
+    def _pass(self, piece: Piece) -> Pass:
+        return self._passes[piece.turn] if piece.kind == "clean" else Pass(None, (), None)
+
+    def _judged(self, piece: Piece, this: Pass, tally: Tally) -> Iterator[Record]:
+        """Yield what is left of each document after the steps of this pass."""
+        judges = [(place, self._judge(place, this)) for place in this.places]
+        shown = self._shown(this)
+        for record in self._read(piece, tally):
+            if record.key in shown:
+                tally.show(record)
+            for place, judge in judges:
+                verdict = judge(record)
+                if isinstance(verdict, Kept) and not verdict.text.strip():
+                    verdict = Dropped("nothing left")
+                count_verdict(tally.of(place), record, verdict)
+                if isinstance(verdict, Dropped):
+                    break
+                record = replace(record, text=verdict.text)
+            else:
+                yield replace(record, text=text_bytes(record.text).decode("utf-8", "replace"))
+
+    def _read(self, piece: Piece, tally: Tally) -> Iterator[Record]:
+        if piece.part is not None:
+            yield from read_part(self._folder / piece.part)
+            return
+        assert piece.split is not None
+        for item in read_split(piece.split, self._config.document_bytes):
+            if isinstance(item, Fault):
+                tally.of(READING).drop(item.reason, item.where, item.detail, None)
+            elif isinstance(item, Mended):
+                tally.of(READING).change(item.what, item.times)
+            else:
+                size = len(text_bytes(item.text))
+                tally.of(READING).kept.add(size)
+                tally.read.pass_by(item.source, size)
+                yield item
+
+    def _judge(self, place: int, this: Pass) -> Any:
+        step = self._steps[place]
+        if place != this.opening:
+            return lambda record, alone=step: _alone(alone, record)
+        if place not in self._decisions:
+            assert isinstance(step, CorpusStep)
+            self._decisions = {place: step.judge(read_columns(decision_path(self._folder, place)))}
+        return self._decisions[place]
+
+    def _shown(self, this: Pass) -> frozenset[int]:
+        """Return the keys of documents that the report shows side by side."""
+        if this.opening is None:
+            return frozenset()
+        clusters = read_json(decision_path(self._folder, this.opening).with_suffix(".json"))["clusters"]
+        return frozenset(int(key, 16) for cluster in clusters for key in cluster["keys"])
+
+    # -- encoding ------------------------------------------------------------------------------------------------------
+
+    def _encode(self, piece: Piece) -> dict[str, Any]:
+        """Turn a part into symbols: `eot text eot` for each document, and an index of them."""
+        assert piece.part is not None
+        sources = [source.name for source in self._config.sources]
+        dtype = symbol_dtype(self._tokenizer)
+        symbols, index = list[np.ndarray](), list[tuple[int, int, int, int, int]]()
+        for batch in _batches(read_part(self._folder / piece.part)):
+            for record, ids in zip(batch, encode(self._tokenizer, [r.text for r in batch]), strict=True):
+                symbols.append(np.array(ids, dtype=dtype))
+                size = len(text_bytes(record.text))
+                index.append((record.key, hash64(record.text), len(ids), size, sources.index(record.source)))
+        columns = np.array(index, dtype=np.uint64).reshape(-1, 5).T
+        path = self._folder / "encode" / piece.name
+        path.parent.mkdir(exist_ok=True)
+        np_path = path.with_suffix(f".{os.getpid()}.part")
+        np.concatenate([*symbols, np.zeros(0, dtype)]).tofile(np_path)
+        np_path.replace(path.with_suffix(".symbols"))
+        write_columns(path.with_suffix(".npz"), dict(zip(INDEX, columns, strict=True)))
+        return {"documents": len(index), "symbols": int(columns[2].sum())}
+
+    # -- shards --------------------------------------------------------------------------------------------------------
+
+    def _shard(self, piece: Piece) -> dict[str, Any]:
+        """Gather the documents of one shard from the encoded parts, in the order that was settled."""
+        side, _, number = piece.name.partition("-")
+        assert side in ("train", "validation")
+        order = read_columns(self._folder / "order" / f"{piece.name}.npz")
+        names = read_json(self._folder / "order" / "parts.json")
+        dtype = symbol_dtype(self._tokenizer)
+        maps: dict[int, np.ndarray] = {}
+        final = self._folder / "shard"
+        staging = final / f".{piece.name}.{os.getpid()}.part"
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        # The boundaries are settled already, so this writer never closes a shard by itself.
+        writer = ShardWriter(staging, side, dtype, shard_symbols=1 << 62, first=int(number))
+        for part, start, length, size in zip(*(order[name].tolist() for name in ORDER), strict=True):
+            if part not in maps:
+                maps[part] = np.memmap(self._folder / "encode" / f"{names[part]}.symbols", dtype=dtype, mode="r")
+            writer.add(maps[part][start : start + length], size)
+        writer.close()
+        for file in staging.iterdir():
+            file.replace(final / file.name)
+        staging.rmdir()
+        return writer.shards[0].model_dump(mode="json")
+
+
+INDEX = ("key", "content", "symbols", "bytes", "source")
+"""What is known of every encoded document: hash of its id, hash of its text, sizes, place of its source."""
+ORDER = ("part", "start", "symbols", "bytes")
+"""What a shard is gathered by."""
+
+
+def decision_path(folder: Path, place: int) -> Path:
+    """Return where the decision of a step is."""
+    return folder / "decisions" / f"{place}.npz"
+
+
+def symbol_dtype(tokenizer: Tokenizer) -> Literal["<u2", "<u4"]:
+    """Return the type of a vocabulary's symbols on disk."""
+    return "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
+
+
+def encode(tokenizer: Tokenizer, texts: list[str]) -> Iterator[list[int]]:
+    """Yield the symbols of each document between its boundaries."""
+    # Cutting would put the prefix of a sentencepiece vocabulary before every piece.
+    limit = _PIECE_CHARACTERS if not tokenizer.text_prefix else 1 << 62
+    pieces = [list(cut_text(text, limit)) for text in texts]
+    encoded = iter(tokenizer.encode_batch([piece for parts in pieces for piece in parts]))
+    for parts in pieces:
+        ids = [tokenizer.eot_id]
+        for _ in parts:
+            ids += next(encoded)
+        yield [*ids, tokenizer.eot_id]
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    batch, characters = list[Record](), 0
+    for record in records:
+        batch.append(record)
+        characters += len(record.text)
+        if characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _alone(step: Any, record: Record) -> Kept | Dropped:
+    return step(record.text)
