@@ -152,8 +152,12 @@ def _frame(axes: _Axes, x_name: str, form: Form, measure: Measure = BITS_PER_BYT
             f'<text class="tick" x="{_LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{measure.tick(tick)}</text>'
         )
     ticks = log_ticks(*axes.x_range) if axes.logarithmic else nice_ticks(*axes.x_range, 4)
+    taken = -math.inf
     for tick in ticks if len(ticks) >= 3 else nice_ticks(*axes.x_range, 6):
-        x = axes.x(tick)
+        x, half = axes.x(tick), 0.6 * _LETTER * len(form(tick))
+        if x - half < taken:  # "4 min 20 s" is wider than the way to the next
+            continue
+        taken = x + half
         parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}"/>')
         parts.append(
             f'<text class="tick" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{escape(form(tick))}</text>'

@@ -55,6 +55,8 @@ class Column:
     measure: Measure
     marks: Mapping[str, Mark]
     """By the name of the model; who has none was not measured."""
+    limit: str = ""
+    """What limits all of them alike."""
 
     def is_top(self, name: str) -> bool:
         """Whether a model is the best of the column, or its own interval does not tell it from the best."""
@@ -222,10 +224,10 @@ def _task(entrants: Sequence[Entrant], name: str) -> Column:
     said += [f"chance {share(latest.chance).replace('.0%', '%')}"] if latest.chance else []
     marks = {one: _mark(score) for one, score in found.items()}
     beside = {mark.beside for mark in marks.values()}
-    if len(beside) == 1:  # what limits all alike is said once
-        said += [text for text in beside if text]
+    limit = beside.pop() if len(beside) == 1 else ""
+    if limit:
         marks = {one: replace(mark, beside="") for one, mark in marks.items()}
-    return Column(name.replace("bits_per_byte:", ""), ", ".join(said) or "accuracy", measure, marks)
+    return Column(name.replace("bits_per_byte:", ""), ", ".join(said) or "accuracy", measure, marks, limit)
 
 
 def _mark(score: Score) -> Mark:
