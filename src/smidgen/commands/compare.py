@@ -80,14 +80,11 @@ def _sentences(compared: "ModelComparison") -> list[str]:
         f"No difference shown at {task.score.name}: {task.found.why}." for task in compared.tasks if _is_close(task)
     ]
     parts = [f"{task.score.name} {task.part}" for task in compared.tasks if task.part]
-    told += [f"* Not asked the same items, {why}: {names}." for why, names in _by_reason(_unequal(compared))]
+    unequal = {task.score.name: task.unequal for task in compared.tasks if task.unequal}
+    told += [f"* Not asked the same items, {why}: {names}." for why, names in _by_reason(unequal)]
     told += [f"* A part of the set only, which says little of the rest: {', '.join(parts)}."] * bool(parts)
     told += [f"Not compared, {why}: {names}." for why, names in _by_reason(compared.left_out)]
     return told + list(compared.notes)
-
-
-def _unequal(compared: "ModelComparison") -> dict[str, str]:
-    return {task.score.name: task.unequal for task in compared.tasks if task.unequal}
 
 
 def _by_reason(reasons: Mapping[str, str]) -> list[tuple[str, str]]:

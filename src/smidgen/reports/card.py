@@ -11,7 +11,7 @@ from pathlib import Path
 from smidgen.reports import views
 from smidgen.reports.quantities import count, duration, number, share, size
 from smidgen.reports.records import Record, RunRecord, as_rows, as_table, read_run, show_controls
-from smidgen.reports.standing import EvalFiles, Score, Standing, read_standing
+from smidgen.reports.standing import OWN_TEXT, EvalFiles, Score, Standing, read_standing
 from smidgen.runs import RunDirectory
 
 _LIMITS = """\
@@ -64,6 +64,7 @@ def _front_matter(run: RunRecord, standing: Standing | None) -> str:
     bits = run.validation().get("bits_per_byte")
     results = [] if bits is None else [("held-out part of the training text", "own", "bits_per_byte", bits)]
     whole = [score for score in (standing.scores if standing else ()) if not score.is_part and isfinite(score.value)]
+    whole = [score for score in whole if score.name != OWN_TEXT]  # which the line above tells
     results += [(score.name, "evaluation", score.metric, score.value) for score in whole]
     if results:
         lines += ["model-index:", f"- name: {json.dumps(run.name)}", "  results:"]

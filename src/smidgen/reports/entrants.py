@@ -14,12 +14,10 @@ from typing import Any
 
 from smidgen.errors import RunError
 from smidgen.reports.records import Record, as_table
-from smidgen.reports.standing import EvalFiles, Standing, read_standing
+from smidgen.reports.standing import OWN_TEXT, EvalFiles, Standing, read_standing
 from smidgen.runs import RunDirectory
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-OWN_TEXT = "bits_per_byte:held out"
-"""The evaluation of a run on the text it held out itself."""
 _NO_MODELS = frozenset({"checkpoints", "data", "tokenizer", "trainer", "evals", "text", "logs", "cells", "compiled"})
 """Folders of a run or a study in which no model lies."""
 

@@ -14,10 +14,10 @@ import jinja2
 from markupsafe import Markup
 
 from smidgen.reports.chart import BITS_PER_BYTE, Dot, Form, Measure, draw_dots
-from smidgen.reports.entrants import OWN_TEXT, Entrant, Field, HeldOut
+from smidgen.reports.entrants import Entrant, Field, HeldOut
 from smidgen.reports.quantities import count, duration, number, share, size
 from smidgen.reports.records import as_table, show_controls
-from smidgen.reports.standing import Score, Standing
+from smidgen.reports.standing import OWN_TEXT, Score, Standing
 
 _HERE = Path(__file__).parent
 _Z = 1.96

@@ -20,6 +20,8 @@ from smidgen.reports.quantities import number, share
 from smidgen.reports.records import Record, as_table
 
 FORMAT = 1
+OWN_TEXT = "bits_per_byte:held out"
+"""The evaluation of a run on the text it held out itself."""
 LOWER_IS_BETTER = frozenset({"bits_per_byte", "perplexity"})
 """Metrics of which less is better; of all others more is."""
 
