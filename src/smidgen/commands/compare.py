@@ -68,10 +68,9 @@ def _signed(task: "TaskComparison", value: float) -> str:
 def _sentences(compared: "ModelComparison") -> list[str]:
     told, metrics = [], dict[str, list[str]]()
     if compared.mean is not None:
-        mean = compared.mean
-        shown = "no difference shown" if mean.low <= 0 <= mean.high else "B better" if mean.value > 0 else "A better"
-        points = [f"{100 * value:+.1f}" for value in (mean.value, mean.low, mean.high)]
-        told.append(f"Mean over tasks, B - A: {points[0]} points [{points[1]}, {points[2]}]: {shown}.")
+        value, low, high = (100 * one for one in (compared.mean.value, compared.mean.low, compared.mean.high))
+        shown = "no difference shown" if low <= 0 <= high else "B better" if value > 0 else "A better"
+        told.append(f"Mean over tasks, B - A: {value:+.1f} points [{low:+.1f}, {high:+.1f}]: {shown}.")
     for task in compared.tasks:
         metrics.setdefault(task.score.metric.replace("_", " "), []).append(task.score.name)
     told.append("Metrics: " + "; ".join(f"{metric} ({', '.join(names)})" for metric, names in metrics.items()) + ".")
