@@ -33,7 +33,8 @@ _PATTERNS: dict[Kind, tuple[re.Pattern[str], ...]] = {
     "street": (
         re.compile(
             r"\d(?<![\w.,-]\d)\d{0,4}[A-Za-z]? (?:[A-Z][\w'’.-]* ){1,3}(?:Street|St\.|Avenue|Ave\.?|Road|Rd\.?|"
-            r"Boulevard|Blvd\.?|Lane|Ln\.?|Drive|Dr\.|Court|Ct\.|Square|Terrace)(?!\w)(?:,? (?:Apt|Suite|Unit|#)\.? ?\w+)?"
+            r"Boulevard|Blvd\.?|Lane|Ln\.?|Drive|Dr\.|Court|Ct\.|Square|Terrace)(?!\w)"
+            r"(?:,? (?:Apt|Suite|Unit|#)\.? ?\w+)?"
             r"(?:, [A-Z][\w'’-]+(?: [A-Z][\w'’-]+)?)?(?:,? [A-Z]{2} \d{5}(?:-\d{4})?)?"
         ),
     ),
@@ -42,6 +43,10 @@ _PATTERNS: dict[Kind, tuple[re.Pattern[str], ...]] = {
 first character is asked after it: a pattern that begins with a look behind is tried at every place of a text."""
 _HINTS: dict[Kind, str] = {"email": "@"}
 _DIGITS = re.compile(r"\D")
+_NUMBER = re.compile(r"\d+")
+_BEFORE_YEAR = re.compile(
+    r"\b(?:in|of|by|since|until|from|and|to|the|during|after|before|early|late|mid) $", re.IGNORECASE
+)
 _VERSION = re.compile(r"(?:version|v|release|ver)\.? ?$", re.IGNORECASE)
 
 
@@ -107,8 +112,25 @@ def _is_address(match: re.Match[str]) -> bool:
     return True
 
 
+def _is_group_address(match: re.Match[str]) -> bool:
+    # `a::b` is an address by the letter and code by its looks: a real one has three groups at least, and a digit.
+    groups = [group for group in match[0].split(":") if group]
+    return len(groups) >= 3 and any(map(str.isdigit, match[0])) and _is_address(match)
+
+
+def _is_street(match: re.Match[str]) -> bool:
+    number = _NUMBER.match(match[0])
+    is_year = number is not None and len(number[0]) == 4 and "1500" <= number[0] < "2100"
+    return not (is_year and _BEFORE_YEAR.search(match.string, max(0, match.start() - 12), match.start()))
+
+
 def _is_phone(match: re.Match[str]) -> bool:
     return 7 <= len(_DIGITS.sub("", match[0])) <= 15  # E.164: fifteen digits at most
 
 
-_CHECKS: dict[Kind, Callable[[re.Match[str]], bool]] = {"card": _is_card, "ip": _is_address, "phone": _is_phone}
+_CHECKS: dict[Kind, Callable[[re.Match[str]], bool]] = {
+    "card": _is_card,
+    "ip": lambda match: (_is_group_address if ":" in match[0] else _is_address)(match),
+    "phone": _is_phone,
+    "street": _is_street,
+}

@@ -25,7 +25,8 @@ LOST = "\ufffd"
 _MAY_BE_MOJIBAKE = re.compile("[^\x00-\x7f]{2}|[\u00c2\u00c3] ")
 """A character outside ASCII is two bytes or more in UTF-8, none of them ASCII, in whatever encoding they are read: only
 the no-break space among them may have become a space since. Saves nine tenths of the time ftfy takes to look."""
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_HIGH_CONTROL = re.compile(r"[\x80-\x9f]")
 _INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\ufeff]")
 """Soft hyphen, zero-width space, direction marks, byte-order mark. The joiners U+200C and U+200D stay: Persian and the
 scripts of India are spelled with them."""
@@ -73,12 +74,15 @@ class Repair:
         """Return the mended text; already clean ASCII passes at the speed of four regular expressions."""
         changes: Counter[str] = Counter()
         text, changes["repair:surrogate"] = _SURROGATE.subn(LOST, text) if not text.isascii() else (text, 0)
+        if self.config.invisible:  # C1 controls and soft hyphens are bytes of mojibake: they wait until that is undone
+            text, changes["repair:control"] = _CONTROL.subn("", text)
         if self.config.mojibake and not text.isascii():
             text = self._decode_again(text, changes)
         text = unicodedata.normalize("NFC", text)
         text = _LINE_ENDS.sub("\n", text.replace("\u2029", "\n\n"))
         if self.config.invisible:
-            text, changes["repair:control"] = _CONTROL.subn("", text)
+            text, high = _HIGH_CONTROL.subn("", text)
+            changes["repair:control"] += high
             text, changes["repair:invisible"] = _INVISIBLE.subn("", text)
             text = _SPACES.sub(" ", text)
         if self.config.lost == "cut" and LOST in text:
