@@ -18,6 +18,7 @@ from smidgen.errors import ConfigError, RunError, SmidgenError
 
 VERBS = {
     "train": "Train a model on a folder of text, by a recipe, or on the embedded village",
+    "data": "Clean, deduplicate, mix and encode messy text by a pipeline file",
     "plan": "Show every decision `train` would take, and run nothing",
     "chat": "Talk with a model in the terminal",
     "generate": "Continue a text",

@@ -49,7 +49,15 @@ class VillageData(Config):
     """How much of it validates."""
 
 
-DataConfig = Annotated[TextData | VillageData, Field(discriminator="type")]
+class PreparedData(Config):
+    """What `smidgen data prepare` wrote: shards and their tokenizer, taken as they are."""
+
+    type: Literal["prepared"] = "prepared"
+    path: Path
+    """The folder it wrote. Its tokenizer is the run's, whatever `tokenizer` says."""
+
+
+DataConfig = Annotated[TextData | VillageData | PreparedData, Field(discriminator="type")]
 TokenizerConfig = Annotated[BpeConfig | ByteConfig | BytesBpeConfig, Field(discriminator="type")]
 
 

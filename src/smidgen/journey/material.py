@@ -14,9 +14,9 @@ from smidgen.data.prepare import prepare
 from smidgen.data.sampling import sample_texts
 from smidgen.data.shards import TokenShards
 from smidgen.data.village.corpus import documents as tell_documents
-from smidgen.errors import RunError, TokenizerError
+from smidgen.errors import DataError, RunError, TokenizerError
 from smidgen.journey.screen import Screen
-from smidgen.recipe import Recipe, VillageData
+from smidgen.recipe import PreparedData, Recipe, VillageData
 from smidgen.runs import RunDirectory
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.tokenizers.bpe import BpeConfig, train_bpe
@@ -151,6 +151,12 @@ def open_source(recipe: Recipe) -> Source:
         return Source(
             told, f"village {data.world.model_dump_json()} {data.text_bytes}", data.text_bytes, is_village=True
         )
+    if isinstance(data, PreparedData):
+        material = _open_prepared(data.path)
+        shards = material.shards
+        return Source(
+            _Decoded(material), shards.manifest.source, shards.train.text_bytes + shards.validation.text_bytes
+        )
     corpus = Corpus(data.path, data.read)
     return Source(corpus, corpus.fingerprint(), corpus.estimate_text_bytes())
 
@@ -159,6 +165,8 @@ def make_material(
     recipe: Recipe, source: Source, run: RunDirectory, screen: Screen, given: Tokenizer | None
 ) -> Material:
     """Make tokenizer and shards of a run, or open those it has; `given` is the tokenizer of a model to go on from."""
+    if isinstance(recipe.data, PreparedData):
+        return _take_prepared(recipe.data.path, run, screen, given)
     if not run.tokenizer.is_dir():
         tokenizer = given or _make_tokenizer(recipe, source, screen)
         with staged_directory(run.tokenizer) as staging:
@@ -185,6 +193,46 @@ def open_material(run: RunDirectory) -> Material:
             f"{run.path}: its prepared text is gone. Go on with the run to make it again: smidgen train {run.path}"
         )
     return Material(load_tokenizer(run.tokenizer), TokenShards(made[-1]))
+
+
+def is_prepared(path: Path) -> bool:
+    """Return whether a folder is one that `smidgen data prepare` wrote."""
+    return (path / "counts.json").is_file() and RunDirectory(path).has_data
+
+
+def _open_prepared(path: Path) -> Material:
+    if not is_prepared(path):
+        raise DataError(
+            f"{path}: holds no prepared text. Write it with: smidgen data prepare PIPELINE.toml --out {path}"
+        )
+    return open_material(RunDirectory(path))
+
+
+def _take_prepared(path: Path, run: RunDirectory, screen: Screen, given: Tokenizer | None) -> Material:
+    """Link prepared shards and their tokenizer into a run. Raises DataError if they are another tokenizer's symbols."""
+    if not run.has_data:
+        ready = _open_prepared(path)
+        if given is not None and given.fingerprint() != ready.shards.manifest.tokenizer:
+            raise DataError(
+                f"{path}: was prepared with another tokenizer than this model's. Prepare it again with "
+                '[output] tokenizer = { type = "saved", path = "MODEL" }.'
+            )
+        run.adopt_text(RunDirectory(path))
+    material = open_material(run)
+    for note in material.shards.manifest.notes:
+        screen.say(note)
+    return material
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """The documents of prepared shards as text again."""
+
+    material: Material
+
+    def __iter__(self) -> Iterator[Document]:
+        for text in self.material.training_texts():
+            yield Document(text=text)
 
 
 @dataclass(frozen=True)

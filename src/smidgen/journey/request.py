@@ -13,7 +13,7 @@ from smidgen.checkpoint import CATALOGUE, LoadedModel, load_model
 from smidgen.config import apply_overrides
 from smidgen.data.village.corpus import documents as tell_documents
 from smidgen.errors import ConfigError, DataError, RunError
-from smidgen.journey.material import Shared, open_source
+from smidgen.journey.material import Shared, is_prepared, open_material, open_source
 from smidgen.planning.corpus import CorpusFacts, survey_texts
 from smidgen.planning.dials import Plan, PlanRequest, plan
 from smidgen.planning.machine import MachineFacts
@@ -148,12 +148,24 @@ def survey(request: Request) -> tuple[dict[str, Any], CorpusFacts]:
         data = VillageData()
         texts = [d.text for d in islice(tell_documents(data.world, "train"), _SURVEYED_DOCUMENTS) if d.text]
         return {"type": "village"}, replace(survey_texts(texts, 0, 1), bytes=None)
+    if is_prepared(Path(source)):
+        return _survey_prepared(Path(source).resolve())
     _refuse_model(source)
     table = {"type": "text", "path": str(Path(source).resolve())}
     given = apply_overrides({"data": table}, [o for o in request.overrides if o.startswith("data.")])
     opened = open_source(recipe_from(given, "options"))
     texts = [_words(document) for document in islice(opened.documents, _SURVEYED_DOCUMENTS)]
     return table, survey_texts(texts, opened.text_bytes, len(texts))
+
+
+def _survey_prepared(path: Path) -> tuple[dict[str, Any], CorpusFacts]:
+    """Survey shards: how much there is, and in which symbols, is known to the byte."""
+    material = open_material(RunDirectory(path))
+    train = material.shards.train
+    facts = survey_texts(islice(material.training_texts(), _SURVEYED_DOCUMENTS), train.text_bytes, len(train.lengths))
+    per_symbol = train.text_bytes / max(1, train.symbols)
+    settled = replace(facts, bytes_per_symbol=per_symbol, vocab_size=material.tokenizer.vocab_size)
+    return {"type": "prepared", "path": str(path)}, settled
 
 
 def make_plan(request: Request, measure: Callable[[], MachineFacts]) -> tuple[Plan, Recipe]:

@@ -32,6 +32,8 @@ class CorpusFacts:
     """Measured with the run's tokenizer, if there is one; None: estimated by vocabulary."""
     zlib_bits_per_byte: float | None = None
     """What zlib leaves of a sample: how hard the text is; None: taken for ordinary English."""
+    vocab_size: int | None = None
+    """Of text that is symbols already; None: the plan chooses."""
 
     @property
     def difficulty(self) -> float:

@@ -245,6 +245,8 @@ def _recipe(request: PlanRequest, chosen: Draft) -> dict[str, Any]:
 
 def _amount(corpus: CorpusFacts, chosen: Draft) -> dict[str, Any]:
     """Return how much text is prepared: what the run is expected to read and some more, not all there is."""
+    if corpus.vocab_size is not None:  # prepared already
+        return {}
     there_is, wanted = corpus.unique_bytes(chosen.seconds), round(SPARE * chosen.tokens)
     if corpus.bytes is None:
         return {

@@ -72,7 +72,9 @@ class Draft:
 
 
 def vocabulary_of(parameters: int, corpus: CorpusFacts) -> int:
-    """Choose the vocabulary by size and text; plain bytes for a text of less than 32 kB."""
+    """Choose the vocabulary by size and text, unless it is settled; plain bytes for a text of less than 32 kB."""
+    if corpus.vocab_size is not None:
+        return corpus.vocab_size
     if corpus.bytes is not None and corpus.bytes < _LEAST_BPE_BYTES:
         return BYTE_VOCABULARY
     return vocabulary_for(parameters, corpus.bytes)

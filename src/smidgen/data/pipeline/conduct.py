@@ -23,7 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from smidgen.data.cleaning.exact import ExactConfig
+from smidgen.data.cleaning.minhash import NearConfig
 from smidgen.data.cleaning.step import Columns, CorpusStep
+from smidgen.data.cleaning.steps import build_step
 from smidgen.data.documents import Document
 from smidgen.data.pipeline.definition import PipelineConfig, SavedTokenizer
 from smidgen.data.pipeline.engine import Engine, do, start
@@ -38,7 +41,7 @@ from smidgen.data.pipeline.parts import (
 )
 from smidgen.data.pipeline.reading import Split
 from smidgen.data.pipeline.sources import Listing, list_sources
-from smidgen.data.pipeline.steps import build_step, passes_of, step_names
+from smidgen.data.pipeline.steps import passes_of, step_names
 from smidgen.data.pipeline.tally import Tally, tally_from
 from smidgen.data.pipeline.work import READING, Piece, decision_path, stage, symbol_dtype
 from smidgen.data.sampling import sample_texts
@@ -262,7 +265,7 @@ class _Run:
         copies = sum(
             amount.documents
             for place, config in enumerate(self.config.steps)
-            if config.type in ("exact", "near")
+            if isinstance(config, ExactConfig | NearConfig)
             for amount in tally.of(place).dropped.values()
         )
         content = [shard.sha256 for side in ("train", "validation") for shard in shards[side]]

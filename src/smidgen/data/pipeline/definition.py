@@ -20,8 +20,8 @@ from pydantic import Field, model_validator
 
 from smidgen.config import Config, load_config
 from smidgen.data.cleaning.mixing import MixConfig, SourceShare
+from smidgen.data.cleaning.steps import RECOMMENDED, StepConfig
 from smidgen.data.corpus import ReadConfig
-from smidgen.data.pipeline.steps import StepConfig
 from smidgen.tokenizers.bpe import BpeConfig
 from smidgen.tokenizers.bytes import ByteConfig
 from smidgen.tokenizers.bytes_bpe import BytesBpeConfig
@@ -94,8 +94,8 @@ class PipelineConfig(Config):
     """What the result is called; its directory is prepared/NAME unless --out says otherwise."""
     sources: Annotated[list[SourceConfig], Field(min_length=1)]
     """What is read."""
-    steps: tuple[StepConfig, ...] = ()
-    """What is done to it, in this order."""
+    steps: tuple[StepConfig, ...] = RECOMMENDED
+    """What is done to it, in this order; without a word on it, what is recommended for English."""
     output: OutputConfig = OutputConfig()
     """What comes out."""
     part_bytes: Annotated[int, Field(ge=1 << 10)] = 32 << 20

@@ -18,7 +18,7 @@ class Engine:
     """Who does the work."""
 
     workers: int
-    """How many pieces are worked on at a time."""
+    """How many pieces are worked on at a time; 0: one after the other in this process, without the engine."""
     ray: str | None = None
     """Address of a Ray cluster (`auto`, `ray://HOST:10001`); None: processes on this machine."""
 
@@ -28,6 +28,8 @@ def start(engine: Engine) -> None:
     # Counting users and drawing bars over our own line of progress are switched off before the first import.
     for name, value in (("DO_NOT_TRACK", "1"), ("DAFT_PROGRESS_BAR", "0"), ("RAY_USAGE_STATS_ENABLED", "0")):
         os.environ.setdefault(name, value)
+    if engine.workers == 0:
+        return
     try:
         import daft
     except ImportError:
@@ -56,16 +58,27 @@ def do(pieces: Sequence[Piece], pipeline: str, folder: Path, engine: Engine) -> 
     yield done
     if not left:
         return
+    run = _by_daft if engine.workers else _in_this_process
+    for refusal in run(left, pipeline, folder, engine):
+        if refusal:
+            raise DataError(refusal)
+        done += 1
+        yield done
+
+
+def _in_this_process(pieces: Sequence[Piece], pipeline: str, folder: Path, engine: Engine) -> Iterator[str]:
+    worker = Worker(pipeline, str(folder))
+    yield from (worker(send(piece)) for piece in pieces)
+
+
+def _by_daft(pieces: Sequence[Piece], pipeline: str, folder: Path, engine: Engine) -> Iterator[str]:
     import daft
 
-    workers = min(engine.workers, len(left))
+    workers = min(engine.workers, len(pieces))
     # In processes of its own, because a step in Python holds the interpreter's lock; on Ray every actor has one anyway.
     kind = daft.cls(Worker, max_concurrency=workers, use_process=None if engine.ray else True)
     worker = kind(pipeline, str(folder.resolve()))
-    frame = daft.from_pydict({"piece": [send(piece) for piece in left]})
-    frame = frame.into_partitions(len(left)) if engine.ray else frame.into_batches(1)
+    frame = daft.from_pydict({"piece": [send(piece) for piece in pieces]})
+    frame = frame.into_partitions(len(pieces)) if engine.ray else frame.into_batches(1)
     for row in frame.select(worker(frame["piece"]).alias("refusal")).iter_rows():
-        if row["refusal"]:
-            raise DataError(row["refusal"])
-        done += 1
-        yield done
+        yield row["refusal"]

@@ -1,72 +1,16 @@
-"""The steps a pipeline file can name, in one table, and how they stand in a row.
+"""How the steps of a pipeline stand in a row, and what they are called.
 
 A step that needs the whole corpus first cuts the row: everything before it is one pass over the parts, its decision is
 taken between, and its judgment opens the next pass.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from smidgen.data.cleaning.boilerplate import Boilerplate, BoilerplateConfig
-from smidgen.data.cleaning.decontaminate import Decontaminate, DecontaminateConfig
-from smidgen.data.cleaning.diversity import Diversity, DiversityConfig
-from smidgen.data.cleaning.exact import ExactConfig, ExactDocuments, ExactParts
-from smidgen.data.cleaning.garbage import Garbage, GarbageConfig
-from smidgen.data.cleaning.html import Html, HtmlConfig
-from smidgen.data.cleaning.language import Language, LanguageConfig
-from smidgen.data.cleaning.minhash import Near, NearConfig
-from smidgen.data.cleaning.personal import Personal, PersonalConfig
-from smidgen.data.cleaning.quality import C4, C4Config, FineWeb, FineWebConfig, Gopher, GopherConfig
-from smidgen.data.cleaning.repair import Repair, RepairConfig
-from smidgen.data.cleaning.repetition import Repetition, RepetitionConfig
-from smidgen.data.cleaning.step import CorpusStep, Step
-
-AnyStep = Step | CorpusStep
-
-StepConfig = Annotated[
-    BoilerplateConfig
-    | C4Config
-    | DecontaminateConfig
-    | DiversityConfig
-    | ExactConfig
-    | FineWebConfig
-    | GarbageConfig
-    | GopherConfig
-    | HtmlConfig
-    | LanguageConfig
-    | NearConfig
-    | PersonalConfig
-    | RepairConfig
-    | RepetitionConfig,
-    Field(discriminator="type"),
-]
-"""One step of a pipeline file, told apart by its `type`."""
-
-
-def _exact(config: ExactConfig) -> CorpusStep:
-    return ExactDocuments(config) if config.unit == "document" else ExactParts(config)
-
-
-STEPS: Mapping[type, Callable[[Any], AnyStep]] = {
-    BoilerplateConfig: Boilerplate,
-    C4Config: C4,
-    DecontaminateConfig: Decontaminate,
-    DiversityConfig: Diversity,
-    ExactConfig: _exact,
-    FineWebConfig: FineWeb,
-    GarbageConfig: Garbage,
-    GopherConfig: Gopher,
-    HtmlConfig: Html,
-    LanguageConfig: Language,
-    NearConfig: Near,
-    PersonalConfig: Personal,
-    RepairConfig: Repair,
-    RepetitionConfig: Repetition,
-}
-"""What carries out each of them."""
+from smidgen.data.cleaning.exact import ExactConfig
+from smidgen.data.cleaning.step import CorpusStep
+from smidgen.data.cleaning.steps import build_step
 
 
 @dataclass(frozen=True)
@@ -84,11 +28,6 @@ class Pass:
     def places(self) -> tuple[int, ...]:
         """The steps that may keep or drop documents in this pass, in order."""
         return self.steps if self.opening is None else (self.opening, *self.steps)
-
-
-def build_step(config: Any) -> AnyStep:
-    """Return the step of a config; its library is loaded with the first document."""
-    return STEPS[type(config)](config)
 
 
 def passes_of(configs: Sequence[Any]) -> list[Pass]:

@@ -16,12 +16,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from smidgen.data.cleaning.step import CorpusStep, Dropped, Kept, Record, hash64
+from smidgen.data.cleaning.step import CorpusStep, Dropped, Kept, Record, Step, hash64
+from smidgen.data.cleaning.steps import build_step
 from smidgen.data.passages import cut_text
 from smidgen.data.pipeline.definition import PipelineConfig
 from smidgen.data.pipeline.parts import read_columns, read_json, read_part, write_columns, write_json, write_part
 from smidgen.data.pipeline.reading import Fault, Mended, Split, read_split
-from smidgen.data.pipeline.steps import AnyStep, Pass, build_step, passes_of
+from smidgen.data.pipeline.steps import Pass, passes_of
 from smidgen.data.pipeline.tally import Tally, count_verdict
 from smidgen.data.shards import ShardWriter
 from smidgen.errors import SmidgenError
@@ -105,7 +106,7 @@ class Worker:
         return passes_of(self._config.steps)
 
     @cached_property
-    def _steps(self) -> list[AnyStep]:
+    def _steps(self) -> list[Step | CorpusStep]:
         return [build_step(config) for config in self._config.steps]
 
     @cached_property

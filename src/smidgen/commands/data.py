@@ -1,0 +1,60 @@
+"""`smidgen data`: messy files to token shards by a pipeline file."""
+
+import os
+import time
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def command() -> None:
+    """Turn messy text into training data."""
+
+
+@command.command()
+@click.argument("pipeline", type=click.Path(path_type=Path), metavar="PIPELINE.toml")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: prepared/NAME.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=os.cpu_count() or 1,
+    help="Default: one for each core. 0: in this process.",
+)
+@click.option("--ray", metavar="ADDRESS", help="Run on a Ray cluster (auto, or ray://HOST:10001); it must see DIR too.")
+def prepare(pipeline: Path, overrides: tuple[str, ...], out: Path | None, workers: int, ray: str | None) -> None:
+    """Clean, deduplicate, mix and encode the sources of PIPELINE.toml; `smidgen train DIR` then trains on the result.
+
+    Every step counts what it drops and why: see DIR/data_report.html. A run that was stopped goes on where it was, and
+    the result is the same to the byte.
+    """
+    from smidgen.data.pipeline.conduct import Telling, prepare_pipeline
+    from smidgen.data.pipeline.definition import load_pipeline
+    from smidgen.data.pipeline.engine import Engine
+    from smidgen.journey.screen import Screen
+    from smidgen.reports.data_report import data_heading, flow_of, render_data_report
+    from smidgen.reports.quantities import duration, size
+    from smidgen.runs import atomic_write
+
+    screen, begun = Screen(), time.monotonic()
+    stages: dict[str, float] = {}
+
+    def progress(name: str, done: int, total: int) -> None:
+        began = stages.setdefault(name, time.monotonic())
+        screen.show_count(name, done, total, time.monotonic() - began)
+
+    config = load_pipeline(pipeline, overrides)
+    folder = out or Path("prepared") / config.name
+    try:
+        counts = prepare_pipeline(config, folder, Engine(workers, ray), Telling(screen.say, progress))
+    finally:
+        screen.end_progress()
+    rows = [[s.name, f"{s.documents:,}", size(s.bytes), s.lost] for s in flow_of(counts)]
+    screen.show_table("", rows, ("step", "documents", "text", "dropped and cut"))
+    screen.say(data_heading(counts))
+    report = folder / "data_report.html"
+    atomic_write(report, render_data_report(counts))
+    screen.say(
+        f"Wrote {folder} in {duration(time.monotonic() - begun)}; see {report}. Train on it: smidgen train {folder}"
+    )
