@@ -93,6 +93,6 @@ def test_the_verb_writes_folder_and_page(prepared: Path, tmp_path: Path, capsys:
         '[output]\ntokenizer.type = "bytes"\n'
     )
     smidgen(["data", "prepare", str(pipeline), "output.seq_len=32", "--out", str(tmp_path / "o"), "--workers", "0"])
-    assert "not JSON 1" in capsys.readouterr().out.replace("\n", " ")
+    assert "1 record: not JSON" in capsys.readouterr().out.replace("\n", " ")
     assert (tmp_path / "o" / "data_report.html").is_file()
     assert json.loads((tmp_path / "o" / "pipeline.json").read_text())["output"]["seq_len"] == 32

@@ -129,7 +129,10 @@ def _lost(step: Record, gone: int) -> str:
     if documents:
         reasons = [f"{_bare(reason)} {amount[0]:,}" for reason, amount in dropped[:_REASONS_TOLD]]
         reasons += ["…"] if len(dropped) > _REASONS_TOLD else []
-        told.append(f"{documents:,} {what}: {', '.join(reasons)}")
+        only = _bare(dropped[0][0]) if len(dropped) == 1 else ""
+        # Of a step with one reason the number is said already; `exact` and `near` call theirs `document`.
+        why = "" if only == "document" else f": {only or ', '.join(reasons)}"
+        told.append(f"{documents:,} {what if documents > 1 else what[:-1]}{why}")
     cut = gone - sum(amount[1] for _, amount in dropped)
     if step["config"] is not None and cut > 0:
         told.append(f"{size(cut)} cut out of others")
