@@ -144,7 +144,8 @@ def decided(config: StepConfig, parts: list[Sequence[Record]]) -> Columns:
 
 @pytest.mark.parametrize("config", TOGETHER, ids=lambda config: f"{config.type}-{getattr(config, 'unit', '')}")
 def test_no_documents_are_a_corpus_too(config: StepConfig):
-    for parts in ([], [[]], [[Record("a", "")]]):
+    corpora: list[list[Sequence[Record]]] = [[], [[]], [[Record("a", "")]]]
+    for parts in corpora:
         judge = together(config).judge(decided(config, parts))
         assert judge(Record("a", "")) == Kept("")
 
