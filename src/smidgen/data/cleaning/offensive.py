@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib import resources
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import Field
 
@@ -72,7 +72,7 @@ class Offensive:
             from profanity_check import predict_prob
         except ImportError:
             raise MissingExtraError("Judging offensive text", "offensive") from None
-        return predict_prob
+        return cast(Callable[[Sequence[str]], Sequence[float]], predict_prob)
 
     def __call__(self, text: str) -> Verdict:
         """Return the text without what is offensive; what no listed word is in is not looked at."""
