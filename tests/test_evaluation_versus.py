@@ -82,6 +82,12 @@ def test_a_mean_over_tasks_counts_every_task_alike():
     assert compare_means([small, large], 0).value == pytest.approx(0.5)
 
 
+def test_a_mean_takes_tasks_of_few_and_of_many_values():
+    draw = random.Random(5)
+    texts = [draw.random() for _ in range(100)]
+    assert compare_means([([1.0] * 10, [0.0] * 10), (texts, [0.0] * 100)], 0).n == 110
+
+
 def test_of_many_comparisons_more_is_asked():
     assert withstands([0.03]) == [True]
     assert withstands([0.03, 0.4, 0.2]) == [False] * 3

@@ -146,7 +146,7 @@ def _resample(differences: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     values, counts = np.unique(differences, return_counts=True)
     if len(values) <= _FEW_VALUES:
         return draw.multinomial(n, counts / n, size=_RESAMPLES) @ values / n
-    return np.array([differences[draw.integers(n, size=n)].mean() for _ in range(_RESAMPLES // 5)])
+    return np.array([differences[draw.integers(n, size=n)].mean() for _ in range(_RESAMPLES)])
 
 
 def _estimate(value: float, resampled: np.ndarray, n: int, confidence: float) -> Estimate:
