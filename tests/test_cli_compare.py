@@ -7,6 +7,7 @@ import pytest
 
 from conftest import Outcome, Smidgen
 from evaluated import answers, evaluate, make_model, rewrite
+from smidgen.errors import RunError
 from smidgen.reports.standing import EvalFiles, read_standing
 
 
@@ -127,6 +128,18 @@ def test_what_is_no_evaluated_model_is_one_clear_line(smidgen: Smidgen, pair: tu
 def test_a_damaged_or_later_record_is_refused(smidgen: Smidgen, pair: tuple[Path, Path], content: str, words: str):
     (pair[1] / "evals.json").write_text(content)
     refused(smidgen("compare", *pair), "evals.json", words)
+
+
+@pytest.mark.parametrize("items", ["../../mine.txt", "{absolute}", "..", 7])
+def test_a_record_never_has_files_deleted_elsewhere(tmp_path: Path, items: object):
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    model = evaluate(make_model(tmp_path / "m"), {"arc_easy": answers(0.3)})
+    named = str(mine) if items == "{absolute}" else items
+    rewrite(model, lambda content: content["evals"][0]["tasks"][0].update(items=named))
+    with pytest.raises(RunError, match="'items' must be the name of a file"):
+        evaluate(model, {"arc_easy": answers(0.4)})
+    assert mine.read_text() == "mine"
 
 
 def test_damaged_item_scores_are_refused(smidgen: Smidgen, pair: tuple[Path, Path]):

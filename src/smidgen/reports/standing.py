@@ -192,6 +192,10 @@ def _score(task: Any, record: Record, path: Path) -> Score:
     value = math.inf if "value" in task and task["value"] is None else task.get("value")
     if not _is_number(task.get("n")) or not isinstance(value, int | float) or not isinstance(task.get("metric"), str):
         raise _damaged(path, f"task {name} has no 'value', 'n' or 'metric'")
+    items = task.get("items")
+    # What a later evaluation replaces is deleted by this name: it must not lead out of the folder.
+    if items and (not isinstance(items, str) or items != Path(items).name or items == ".." or "\0" in items):
+        raise _damaged(path, f"task {name}: 'items' must be the name of a file")
     numbers = {key: task[key] if _is_number(task.get(key)) else None for key in ("low", "high", "chance", "corrected")}
     counts = {key: int(task[key]) if _is_number(task.get(key)) else None for key in ("of", "limit")}
     told = {key: as_table(entry).get("value", entry) for key, entry in as_table(task.get("metrics")).items()}
@@ -201,7 +205,7 @@ def _score(task: Any, record: Record, path: Path) -> Score:
         metric=task["metric"],
         value=float(value),
         n=int(task["n"]),
-        items=str(task.get("items") or ""),
+        items=items or "",
         items_hash=str(task.get("items_hash") or ""),
         cut=int(task.get("cut") or 0) if _is_number(task.get("cut") or 0) else 0,
         contamination=as_table(task.get("contamination")),
