@@ -142,6 +142,15 @@ def test_a_record_never_has_files_deleted_elsewhere(tmp_path: Path, items: objec
     assert mine.read_text() == "mine"
 
 
+def test_an_answer_with_line_ends_of_any_kind_is_one_line(smidgen: Smidgen, tmp_path: Path):
+    rows = [row | {"answer": "one\u2028two\u2029three\x85four"} for row in answers(0.3)]
+    a, b = (evaluate(make_model(tmp_path / name), {"arc_easy": rows}) for name in "ab")
+    assert smidgen("compare", a, b).code == 0
+    [file] = (b / "evals").iterdir()
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    assert smidgen("compare", a, b).code == 0
+
+
 def test_damaged_item_scores_are_refused(smidgen: Smidgen, pair: tuple[Path, Path]):
     [file] = (pair[1] / "evals").glob("arc_easy*")
     lines = file.read_text().splitlines()

@@ -64,7 +64,7 @@ def keep_eval(files: EvalFiles, record: Row, items: Mapping[str, Sequence[Row]])
         name = f"{_plain(task['name'])}-{_plain(task['version'])}-{items_hash(rows)}.jsonl" if rows else ""
         if rows:
             files.folder.mkdir(parents=True, exist_ok=True)
-            content = "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows)
+            content = "".join(json.dumps(dict(row)) + "\n" for row in rows)
             atomic_write(files.folder / name, content)
         tasks.append({**task, "items": name, "items_hash": items_hash(rows) if rows else task.get("items_hash", "")})
     evals = [*read_evals(files), {**record, "tasks": tasks}]

@@ -170,7 +170,8 @@ def read_items(files: EvalFiles, score: Score) -> list[dict[str, Any]]:
     """Return the lines of a task's items. Raises RunError if they are missing, damaged or of another evaluation."""
     path = files.folder / Path(score.items).name if score.items else files.folder
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if score.items else []
+        content = path.read_text(encoding="utf-8") if score.items else ""
+        rows = [json.loads(line) for line in content.split("\n") if line]
     except OSError:
         raise RunError(f"{path}: the item scores of {score.name} are missing. Evaluate again.") from None
     except ValueError as error:
