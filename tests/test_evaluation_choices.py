@@ -10,7 +10,7 @@ import torch
 from model_zoo import tiny
 from smidgen.errors import ConfigError, DataError, RunError
 from smidgen.evaluation import choices as choices_file
-from smidgen.evaluation.choices import run_choices, share_of_best
+from smidgen.evaluation.choices import ChoiceResult, ItemScore, run_choices, share_of_best
 from smidgen.evaluation.kept import Answer, item_key
 from smidgen.evaluation.likelihood import Scorer
 from smidgen.journey.kept import KeptFile, open_kept
@@ -248,8 +248,9 @@ def test_items_that_do_not_fit_are_counted():
     [
         (ChoiceItem("i", "", (), 0, ()), "item i has no candidate"),
         (ChoiceItem("i", "", (Choice("a", " b"), Choice("a", " ")), 0, (1, 0)), "candidate 2 of 2 is empty"),
-        (ChoiceItem("i", "", (Choice("a", " b"),), 1, (1,)), "number 2 of 1"),
-        (ChoiceItem("i", "", (Choice("a", " b"),), 0, ()), "lengths"),
+        (ChoiceItem("i", "", (Choice("a", " b"),), 0, (1,)), "item i has one candidate"),
+        (ChoiceItem("i", "", (Choice("a", " b"), Choice("a", " c")), 2, (1, 1)), "number 3 of 2"),
+        (ChoiceItem("i", "", (Choice("a", " b"), Choice("a", " c")), 0, ()), "lengths"),
     ],
 )
 def test_an_item_that_cannot_be_asked_is_named(broken, message):
@@ -260,3 +261,10 @@ def test_an_item_that_cannot_be_asked_is_named(broken, message):
 def test_a_limit_of_nothing_is_refused():
     with pytest.raises(ConfigError, match="limit 0"):
         run_choices(task([item(0)]), scorer(), limit=0)
+
+
+def test_a_perplexity_beyond_all_numbers_is_still_one():
+    asked = ItemScore("i", "", Answer((-1000.0,), (False,), (1,), 0), {"perplexity": 1000.0}, 0.0)
+    only = task([item(0, n=1)], metrics=("perplexity",))
+    found = ChoiceResult(only, {}, (asked, asked), (), None, "", 0).metrics["perplexity"]
+    assert all(math.isfinite(value) and value > 8e307 for value in (found.value, found.low, found.high))

@@ -23,6 +23,9 @@ WINDOW_ITEMS = 1024
 TIE = 1e-6
 """Scores that differ by less than this share of them are equal: the sums of fp32 numbers cannot tell."""
 
+LARGEST_NATS = 709.0
+"""A perplexity stays at exp of this, 8.2e307: the next is no double any more, and infinity is no number of JSON."""
+
 
 @dataclass(frozen=True, slots=True)
 class ItemScore:
@@ -233,7 +236,8 @@ def _estimate(metric: Metric, items: Sequence[ItemScore]) -> Estimate:
     if metric != "perplexity":
         return estimate_share(values)
     nats = estimate_difference(values, [0.0] * len(values), seed=0)  # the bootstrap of a mean
-    return replace(nats, **{name: math.exp(getattr(nats, name)) for name in ("value", "low", "high")})
+    ends = {name: min(getattr(nats, name), LARGEST_NATS) for name in ("value", "low", "high")}
+    return replace(nats, **{name: math.exp(end) for name, end in ends.items()})
 
 
 def _first_of_each_kind(items: Sequence[ChoiceItem], limit: int | None) -> list[ChoiceItem]:
@@ -252,6 +256,8 @@ def _check(item: ChoiceItem, task: ChoiceTask) -> None:
     where = f"task {task.name}: item {item.id}"
     if not item.choices:
         raise DataError(f"{where} has no candidate. Remove the row, or complete it.")
+    if len(item.choices) < 2 and {"accuracy", "normalized"} & set(task.metrics):
+        raise DataError(f"{where} has one candidate, and nothing to choose from. Remove the row, or complete it.")
     empty = [number for number, choice in enumerate(item.choices, 1) if not choice.continuation.strip()]
     if empty:
         raise DataError(
