@@ -1,6 +1,7 @@
 """Measuring a model that exists: bits per byte on a text, the suite, questions of tasks; and keeping what was found."""
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,24 +9,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from smidgen import __version__
 from smidgen.checkpoint import LoadedModel, load_model
 from smidgen.checkpoint.adapters import load_adapter
 from smidgen.data.corpus import Corpus
-from smidgen.errors import ConfigError, TokenizerError
+from smidgen.errors import ConfigError, DataError, RunError, SmidgenError, TokenizerError
 from smidgen.evaluation.bits_per_byte import bits_per_byte, bits_per_byte_of_symbols
 from smidgen.evaluation.passes import Sampled
 from smidgen.journey.exposure import find_exposure, training_texts
 from smidgen.journey.material import open_material
 from smidgen.journey.measuring import Measuring, Outcome, bits_outcome
 from smidgen.journey.screen import Screen
-from smidgen.journey.standing import keep_eval, open_evals
+from smidgen.journey.standing import find_evals, keep_eval
 from smidgen.journey.suite import Asked as AskedTask
 from smidgen.journey.suite import Chosen, choose
 from smidgen.models.stats import count_parameters
+from smidgen.reports.entrants import shipped_bytes
 from smidgen.reports.standing import EvalFiles, read_evals
 from smidgen.runs import RunDirectory
 from smidgen.runtime import open_runtime
+from smidgen.surgery.adapted import base_weights
 from smidgen.surgery.adapter import Adapter
 from smidgen.surgery.fingerprint import model_fingerprint
 from smidgen.tasks.choice import ChoiceTask
@@ -73,7 +78,7 @@ class Found:
     skipped: tuple[tuple[str, str], ...]
     """Tasks of the suite that were not asked, and why."""
     kept: Path | None
-    """The file the record was added to; None for an adapter that is a line of text."""
+    """The file the record was added to; None where nothing can be kept."""
 
 
 def assess(wanted: Asked, device: str | None, screen: Screen) -> Found:
@@ -83,28 +88,37 @@ def assess(wanted: Asked, device: str | None, screen: Screen) -> Found:
     broken, CheckpointError if there is no such model: all of it before anything is computed.
     """
     source, run = wanted.source, RunDirectory(wanted.source)
+    files = _files(wanted, screen)
     chosen = choose(wanted.tasks, wanted.suite, wanted.data, screen.say)
     if wanted.text is None and not run.has_data and not chosen.tasks:
         raise ConfigError(f"{source}: is no run with a held-out text. Name a text: smidgen eval {source} TEXT")
     if wanted.contamination is not None:
         next(training_texts(wanted.contamination), None)  # refused now, and not when all is answered
     runtime = open_runtime(device=device)
-    files = _files(wanted)
     loaded = load_model(source, dtype=runtime.dtype, device=runtime.device)
     adapter = load_adapter(wanted.adapter, loaded.model) if wanted.adapter is not None else None
     chosen = _speakable(chosen, loaded.tokenizer, source, bool(wanted.tasks))
     identity = _identity(loaded, adapter)
+    known_as = _known_as(loaded, adapter, identity)
     begun = time.perf_counter()
     scored = _score_text(wanted, loaded, run)
-    measuring = Measuring(loaded, identity, wanted.limit, Sampled(n=wanted.samples) if wanted.samples else None)
-    outcomes = [scored] if scored else []
+    measuring = Measuring(loaded, known_as, wanted.limit, Sampled(n=wanted.samples) if wanted.samples else None)
+    outcomes, skipped = [scored] if scored else [], list(chosen.skipped)
     try:
-        outcomes += [_measure(measuring, task, screen) for task in chosen.tasks]
+        for task in chosen.tasks:
+            try:
+                outcomes.append(_measure(measuring, task, screen))
+            except SmidgenError as error:
+                if wanted.tasks:
+                    raise
+                skipped.append((task.name, str(error).partition("\n")[0]))  # hours of the others are not thrown away
     except KeyboardInterrupt:
         screen.say("What was answered is kept: the same command goes on from here.")
         raise
     finally:
         screen.end_progress()
+    if not outcomes:
+        raise DataError(f"{source}: none of the tasks could be asked. {skipped[0][1]}")
     if wanted.contamination is not None:
         _expose(outcomes, wanted.contamination, screen)
     protocol = measuring.protocol | {"prompts": HARNESS, "decoding": "greedy"} if chosen.tasks else {}
@@ -118,24 +132,35 @@ def assess(wanted: Asked, device: str | None, screen: Screen) -> Found:
         "tasks": [outcome.row for outcome in outcomes],
         "seconds": round(time.perf_counter() - begun, 1),
         "parameters": count_parameters(loaded.model.config).total,
-        "file_bytes": _shipped_bytes(loaded.directory),
+        "file_bytes": shipped_bytes(loaded.directory),
     }
     if files is not None:
-        keep_eval(files, record, {outcome.row["name"]: outcome.lines for outcome in outcomes})
+        try:
+            keep_eval(files, record, {outcome.row["name"]: outcome.lines for outcome in outcomes})
+        except OSError as error:
+            raise RunError(f"{files.file}: the evaluation could not be kept there ({error.strerror}).") from None
     validation = scored.row["metrics"] if scored else None
     told = None if scored is None else str(wanted.text or f"{source}, held out")
-    return Found(record, validation, told, chosen.skipped, files.file if files else None)
+    return Found(record, validation, told, tuple(skipped), files.file if files else None)
 
 
-def _files(wanted: Asked) -> EvalFiles | None:
-    """Return where the record will be kept: beside the model, or the adapter, whose scores are not the base's."""
+def _files(wanted: Asked, screen: Screen) -> EvalFiles | None:
+    """Return where the record will be kept: beside the model, or the adapter, whose scores are not the base's.
+
+    None, which is said, where nothing can be kept. Raises SmidgenError for a model that is not there, or damaged files.
+    """
     if wanted.adapter is None:
-        return open_evals(wanted.source)
-    folder = Path(wanted.adapter)
-    if not folder.is_dir():
+        files = find_evals(wanted.source)
+    else:
+        find_evals(wanted.source)
+        files = EvalFiles.beside(Path(wanted.adapter)) if Path(wanted.adapter).is_dir() else None
+    if files is None:
+        screen.say("not kept: an adapter that is a line of text has no folder for an evaluation.")
         return None
-    files = EvalFiles.beside(folder)
     read_evals(files)
+    if not os.access(files.file.parent, os.W_OK):
+        screen.say(f"not kept: {files.file.parent} may not be written.")
+        return None
     return files
 
 
@@ -164,9 +189,21 @@ def _identity(loaded: LoadedModel, adapter: Adapter | None) -> str:
     if adapter is None:
         return base
     digest = hashlib.sha256()
+    digest.update(adapter.config.model_dump_json().encode())  # equal tensors of another alpha are another adapter
     for name, tensor in sorted(adapter.state().items()):
         digest.update(name.encode() + tensor.float().cpu().contiguous().numpy().tobytes())
     return f"{base}+{digest.hexdigest()[:16]}"
+
+
+def _known_as(loaded: LoadedModel, adapter: Adapter | None, identity: str) -> str:
+    """Return the name that answers are kept under: all that an answer hangs on, and not the rounded weights alone."""
+    digest = hashlib.sha256(identity.encode())
+    digest.update(loaded.model.config.model_dump_json().encode() + loaded.tokenizer.fingerprint().encode())
+    for name, weight in sorted(base_weights(loaded.model).items()):
+        plain = weight.detach().cpu().contiguous().flatten()
+        digest.update(f"{name} {plain.dtype}".encode())
+        digest.update(plain.view(torch.uint8).numpy().data)
+    return f"{identity}-{digest.hexdigest()[:16]}"
 
 
 def _measure(measuring: Measuring, task: AskedTask, screen: Screen) -> Outcome:
@@ -205,14 +242,6 @@ def _expose(outcomes: Sequence[Outcome], source: Path, screen: Screen) -> None:
     for name, exposure in exposures.items():
         scores = {line["id"]: line["score"] for line in searched[name].lines}
         searched[name].row["contamination"] = {"in": str(source), **exposure.as_dict(scores)}
-
-
-def _shipped_bytes(place: Path) -> int:
-    """Return what a model's files weigh: weights, tokenizer and settings; not its card, nor what is known of it."""
-    if place.is_file():
-        return place.stat().st_size
-    left_out = {"README.md", "SHA256SUMS", "evals.json"}
-    return sum(path.stat().st_size for path in place.iterdir() if path.is_file() and path.name not in left_out)
 
 
 def _texts(path: Path, max_bytes: int) -> Iterator[str]:

@@ -18,6 +18,7 @@ from smidgen.reports.standing import OWN_TEXT, EvalFiles, Standing, read_standin
 from smidgen.runs import RunDirectory
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_NOT_SHIPPED = frozenset({"README.md", "SHA256SUMS", "evals.json"})
 _NO_MODELS = frozenset({"checkpoints", "data", "tokenizer", "trainer", "evals", "text", "logs", "cells", "compiled"})
 """Folders of a run or a study in which no model lies."""
 
@@ -49,7 +50,7 @@ class Entrant:
     """The folder it lies in, for those in a study; empty at the top."""
     parameters: int | None
     file_bytes: int
-    """Bytes of what ships: everything in the model directory but evaluations."""
+    """Bytes of what ships: weights, tokenizer and settings."""
     seconds: float | None
     """Seconds of training."""
     held_out: HeldOut | None
@@ -133,7 +134,7 @@ def _entrant(place: Path, folder: Path, model: Path, told: tuple[Record, Record]
         name="/".join(parts),
         group="/".join(parts[:-1]),
         parameters=figures.get("parameters") or (standing and standing.parameters) or _count_parameters(model),
-        file_bytes=_shipped_bytes(model),
+        file_bytes=shipped_bytes(model),
         seconds=float(seconds) if isinstance(seconds, int | float) else None,
         held_out=_held_out(figures, resolved, standing),
         standing=standing,
@@ -160,10 +161,11 @@ def _held_out(figures: Record, resolved: Record, standing: Standing | None) -> H
     )
 
 
-def _shipped_bytes(model: Path) -> int:
+def shipped_bytes(model: Path) -> int:
+    """Return what a model's files weigh: weights, tokenizer and settings; not its card, nor what is known of it."""
     if model.is_file():
         return model.stat().st_size
-    return sum(path.stat().st_size for path in model.iterdir() if path.is_file() and path.name != "evals.json")
+    return sum(path.stat().st_size for path in model.iterdir() if path.is_file() and path.name not in _NOT_SHIPPED)
 
 
 def _count_parameters(model: Path) -> int | None:
