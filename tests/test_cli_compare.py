@@ -177,6 +177,14 @@ def test_a_trial_does_not_take_the_place_of_the_whole(tmp_path: Path):
     assert ([score.name for score in later.scores], later.others) == (["sst2"], 3)
 
 
+def test_a_later_whole_takes_the_place_of_a_longer_one(tmp_path: Path):
+    model = evaluate(make_model(tmp_path / "m"), {"my text": answers(0.3, 400)})
+    evaluate(model, {"my text": answers(0.5, 300)})
+    standing = read_standing(EvalFiles.beside(model))
+    assert standing is not None
+    assert [score.n for score in standing.scores] == [300]
+
+
 def test_the_card_has_the_table_and_keeps_the_rest(tmp_path: Path):
     model = evaluate(make_model(tmp_path / "m"), {"arc_easy": answers(0.3, 20)}, more={"limit": 20, "of": 2376})
     card = (model / "README.md").read_text()

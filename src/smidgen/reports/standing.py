@@ -108,7 +108,7 @@ class Standing:
     parameters: int | None
     file_bytes: int | None
     scores: tuple[Score, ...]
-    """One for each task, in its latest version: the evaluation that asked most items, of several the newest."""
+    """One for each task, in its latest version: the newest evaluation, unless it was limited to fewer items."""
     others: int
     """Evaluations of other weights that once stood here; they are passed over."""
 
@@ -129,7 +129,8 @@ def read_standing(files: EvalFiles) -> Standing | None:
         for task in record["tasks"]:
             score = _score(task, record, files.file)
             known = best.get(score.name)
-            if known is None or score.version != known.version or score.n >= known.n:
+            is_less = known is not None and score.limit is not None and score.n < known.n
+            if known is None or score.version != known.version or not is_less:
                 best[score.name] = score
     told = {key: next((r[key] for r in reversed(own) if r.get(key)), None) for key in ("parameters", "file_bytes")}
     return Standing(files.file, newest["model"], scores=tuple(best.values()), others=len(evals) - len(own), **told)
