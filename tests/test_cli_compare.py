@@ -1,6 +1,7 @@
 """`smidgen compare`: what two evaluations show together, what they do not, and what cannot be compared."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,29 @@ def test_versions_and_tasks_that_do_not_match(smidgen: Smidgen, tmp_path: Path):
 def test_by_another_metric(smidgen: Smidgen, pair: tuple[Path, Path]):
     told = json.loads(smidgen("compare", *pair, "--metric", "normalized", "--task", "arc_easy", "--json").out)
     assert [task["metric"] for task in told["tasks"]] == ["normalized"]
-    refused(smidgen("compare", *pair, "--metric", "rouge"), "rouge was not kept of its items", "accuracy, normalized")
+    refused(smidgen("compare", *pair, "--metric", "rouge"), "rouge was not kept of its items, but accuracy, normalized")
+
+
+def test_a_task_without_that_metric_is_left_out_and_said(smidgen: Smidgen, tmp_path: Path):
+    bare = [{key: row[key] for key in ("id", "hash", "score")} for row in answers(0.4, prefix="p")]
+    a, b = (evaluate(make_model(tmp_path / n), {"arc_easy": answers(0.3), "mine": bare}) for n in "ab")
+    told = json.loads(smidgen("compare", a, b, "--metric", "normalized", "--json").out)
+    assert [task["task"] for task in told["tasks"]] == ["arc_easy"]
+    assert told["left_out"] == {"mine": "normalized was not kept of its items, but accuracy"}
+
+
+def test_perplexities_are_told_as_such_and_their_difference_in_nats(smidgen: Smidgen, tmp_path: Path):
+    for name, nats in (("a", 3.0), ("b", 2.0)):
+        rows = [row | {"scores": {"perplexity": nats}} for row in answers(0.3)]
+        more = {"metrics": {"accuracy": 0.3, "perplexity": math.exp(nats)}}
+        evaluate(make_model(tmp_path / name), {"lambada": rows}, more=more)
+    asked = ("compare", tmp_path / "a", tmp_path / "b", "--metric", "perplexity")
+    [task] = json.loads(smidgen(*asked, "--json").out)["tasks"]
+    assert (task["a"], task["b"]) == (pytest.approx(math.exp(3)), pytest.approx(math.exp(2)))
+    assert (task["difference"]["value"], task["difference_in"]) == (pytest.approx(-1), "nats")
+    told = smidgen(*asked).out
+    assert "20.09" in told
+    assert "in nats" in told
 
 
 def test_less_is_better_where_it_is(smidgen: Smidgen, tmp_path: Path):

@@ -49,8 +49,8 @@ def _row(task: "TaskComparison") -> list[str]:
     found, score = task.found, task.score
     return [
         score.name.replace("bits_per_byte:", "bits: ") + ("*" if task.unequal or task.part else ""),
-        score.told(found.theirs),
-        score.told(found.ours),
+        score.told(task.shown(found.theirs)),
+        score.told(task.shown(found.ours)),
         f"{_signed(task, found.difference.value)} [{_signed(task, found.difference.low)}, "
         f"{_signed(task, found.difference.high)}]",
         f"{found.difference.n:,}",
@@ -74,6 +74,8 @@ def _sentences(compared: "ModelComparison") -> list[str]:
     for task in compared.tasks:
         metrics.setdefault(task.score.metric.replace("_", " "), []).append(task.score.name)
     told.append("Metrics: " + "; ".join(f"{metric} ({', '.join(names)})" for metric, names in metrics.items()) + ".")
+    if any(task.unit == "nats" for task in compared.tasks):
+        told.append("The difference of perplexities is in nats: of their logarithms.")
     told.append("p is of the exact sign test over the items at which one did better than the other.")
     told += [
         f"No difference shown at {task.score.name}: {task.found.why}." for task in compared.tasks if _is_close(task)

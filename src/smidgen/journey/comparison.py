@@ -4,11 +4,13 @@ Nothing is evaluated here. What cannot be compared (other items, another version
 compared all the same.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from smidgen.errors import ConfigError, RunError
+from smidgen.evaluation.choices import LARGEST_NATS
 from smidgen.evaluation.intervals import Estimate
 from smidgen.evaluation.versus import Comparison, Item, Paired, compare_means, compare_scores, pair_items, withstands
 from smidgen.journey.standing import find_evals
@@ -33,6 +35,15 @@ class TaskComparison:
         """Return the verdict by name."""
         return {"better": f"{second} better", "worse": f"{first} better"}.get(self.found.verdict, self.found.verdict)
 
+    @property
+    def unit(self) -> str:
+        """What the difference is counted in: of perplexities, the nats whose mean they are the exponential of."""
+        return "nats" if self.score.metric == "perplexity" else self.score.metric
+
+    def shown(self, mean: float) -> float:
+        """Return the metric from the mean over items."""
+        return math.exp(min(mean, LARGEST_NATS)) if self.score.metric == "perplexity" else mean
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
         found, paired = self.found, self.paired
@@ -40,9 +51,10 @@ class TaskComparison:
             "task": self.score.name,
             "version": self.score.version,
             "metric": self.score.metric,
-            "a": found.theirs,
-            "b": found.ours,
+            "a": self.shown(found.theirs),
+            "b": self.shown(found.ours),
             "difference": found.difference.as_dict(),
+            "difference_in": self.unit,
             "b_wins": found.wins,
             "a_wins": found.losses,
             "p": found.p,
@@ -100,7 +112,7 @@ def compare_models(
         why = _incomparable(other, score, metric)
         if why is None and other is not None:
             paired, why = _pair(files_a, other, files_b, score, metric)
-            if why is None:
+            if paired is not None and why is None:
                 compared.append(_compare(other, score, paired, metric, seed))
         if why is not None:
             left_out[score.name] = why
@@ -130,9 +142,13 @@ def _incomparable(a: Score | None, b: Score, metric: str | None) -> str | None:
     return None
 
 
-def _pair(files_a: EvalFiles, a: Score, files_b: EvalFiles, b: Score, metric: str | None) -> tuple[Paired, str | None]:
+def _pair(
+    files_a: EvalFiles, a: Score, files_b: EvalFiles, b: Score, metric: str | None
+) -> tuple[Paired | None, str | None]:
     """Return the items both were asked, and why they may not be compared if so."""
     theirs, ours = _items(files_a, a, metric), _items(files_b, b, metric)
+    if isinstance(theirs, str) or isinstance(ours, str):
+        return None, theirs if isinstance(theirs, str) else str(ours)
     paired = pair_items(ours, theirs)
     if paired.ids:
         return paired, None
@@ -144,13 +160,13 @@ def _pair(files_a: EvalFiles, a: Score, files_b: EvalFiles, b: Score, metric: st
     return paired, f"A and B were asked {a.n:,} and {b.n:,} items, none of them the same"
 
 
-def _items(files: EvalFiles, score: Score, metric: str | None) -> dict[str, Item]:
+def _items(files: EvalFiles, score: Score, metric: str | None) -> dict[str, Item] | str:
+    """Return the items by name, or why there are none by that metric."""
     rows, items = read_items(files, score), {}
     for row in rows:
         value = row["score"] if metric in (None, score.metric) else (row.get("scores") or {}).get(metric)
         if value is None:
-            kept = _listed([score.metric, *score.metrics])
-            raise ConfigError(f"task {score.name}: {metric} was not kept of its items. Kept: {kept}.")
+            return f"{metric} was not kept of its items, but {_listed([score.metric, *(row.get('scores') or {})])}"
         items[row["id"]] = Item(float(value), str(row.get("hash") or ""), float(row.get("weight") or 1.0))
     return items
 

@@ -71,7 +71,9 @@ def keep_eval(files: EvalFiles, record: Row, items: Mapping[str, Sequence[Row]])
     atomic_write(files.file, json.dumps({"format": FORMAT, "evals": _finite(evals)}, indent=1, default=str) + "\n")
     standing = read_standing(files)
     assert standing is not None
-    for name in {task.get("items") or "" for one in evals for task in one["tasks"]} - {s.items for s in standing.scores}:
+    for name in {task.get("items") or "" for one in evals for task in one["tasks"]} - {
+        s.items for s in standing.scores
+    }:
         if name:
             (files.folder / name).unlink(missing_ok=True)  # a later evaluation has taken its place
     card = files.file.with_name("README.md")
