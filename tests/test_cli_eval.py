@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import torch
 from conftest import REPOSITORY, Outcome, Smidgen
 from smidgen.checkpoint import load_model, save_model
 from smidgen.checkpoint.adapters import save_adapter
+from smidgen.errors import DataError
 from smidgen.evaluation import likelihood
 from smidgen.inference import Engine
+from smidgen.journey.measuring import Measuring
 from smidgen.journey.suite import IN_CONVERSATION, WHOLE
 from smidgen.models import LlamaConfig, build_model
 from smidgen.models.attention import AttentionConfig
@@ -80,7 +83,7 @@ def test_chosen_tasks_alone_and_what_their_names_mean(smidgen: Smidgen, model: P
     suite = json.loads(smidgen(*both, "--suite", "--task", "gsm8k", "--task", "piqa").out)["tasks"]
     assert [(task["name"], task["version"]) for task in suite] == [("gsm8k", "3.0"), ("piqa", "1.0")]
     alone = json.loads(smidgen(*both, "--task", "gsm8k", "--task", "arc_easy").out)["tasks"]
-    assert [task["name"] for task in alone] == ["gsm8k", "arc_easy"]
+    assert [task["name"] for task in alone] == ["gsm8k:chat", "arc_easy"]
     assert alone[0]["version"] != "3.0"
     assert alone[0]["chance"] == 0
 
@@ -172,6 +175,38 @@ def test_an_adapter_has_scores_of_its_own(smidgen: Smidgen, model: Path, sets: P
     assert names[1].startswith(names[0] + "+")
 
 
+def test_what_cannot_be_kept_is_evaluated_all_the_same(
+    smidgen: Smidgen, model: Path, sets: Path, monkeypatch: pytest.MonkeyPatch
+):
+    writable = os.access
+    monkeypatch.setattr("os.access", lambda place, mode: mode != os.W_OK and writable(place, mode))
+    told = smidgen("eval", model, "--suite", "--task", "copa", "--data", sets)
+    assert told.code == 0, told
+    assert "copa" in told.out
+    assert told.err.count("not kept:") == 1
+    assert not (model / "evals.json").exists()
+
+
+def test_a_model_s_name_is_looked_for_before_the_sets(smidgen: Smidgen, tmp_path: Path):
+    refused(smidgen("eval", "nowhere", "--suite", "--data", tmp_path / "none"), "nowhere")
+
+
+def test_the_two_gsm8k_have_names_of_their_own(smidgen: Smidgen, model: Path, sets: Path):
+    assert smidgen("eval", model, "--task", "gsm8k", "--data", sets, "--limit", 1).code == 0
+    assert evals(model)[0]["tasks"][0]["name"] == "gsm8k:chat"
+
+
+def test_one_task_s_error_leaves_the_others(smidgen: Smidgen, model: Path, sets: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise DataError("no question fits.")
+
+    monkeypatch.setattr(Measuring, "_choices", refuse)
+    told = smidgen("eval", model, "--suite", "--data", sets, "--limit", 1)
+    assert told.code == 0, told
+    assert "not asked: copa: no question fits." in told.out
+    assert [task["name"] for task in evals(model)[0]["tasks"]] == ["gsm8k", *IN_CONVERSATION]
+
+
 def test_a_set_that_is_not_here_is_told_and_the_others_are_asked(
     smidgen: Smidgen, model: Path, sets: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -205,11 +240,12 @@ def tear_file(sets: Path) -> str:
 
 
 @pytest.mark.parametrize("break_it", [break_columns, empty_choices, tear_file])
-def test_a_broken_set_is_one_line_before_anything_is_computed(smidgen: Smidgen, sets: Path, break_it):
-    """Before even the model is looked for; of the whole suite the others are asked."""
+def test_a_broken_set_is_one_line_before_anything_is_computed(smidgen: Smidgen, model: Path, sets: Path, break_it):
+    """Before the weights are loaded; of the whole suite the others are asked."""
     message = break_it(sets)
-    refused(smidgen("eval", "nowhere", "--suite", "--task", "arc_easy", "--data", sets), message)
-    told = smidgen("eval", "nowhere", "--suite", "--data", sets)
+    refused(smidgen("eval", model, "--suite", "--task", "arc_easy", "--data", sets), message)
+    (model / "model.safetensors").unlink()
+    told = smidgen("eval", model, "--suite", "--data", sets)
     assert any(line.startswith("not asked: arc_easy") and message in line for line in told.err.splitlines()), told.err
 
 

@@ -37,9 +37,7 @@ def _gathered(command: Any) -> Any:
 @click.command()
 @click.argument("model")
 @click.argument("text", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--suite", is_flag=True, help="Ask the tiny suite: 14 sets with lm-eval's prompts, and three of our own."
-)
+@click.option("--suite", is_flag=True, help="Ask the tiny suite: 14 sets with lm-eval's prompts, and three of our own.")
 @click.option(
     "--task",
     "tasks",

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -116,7 +116,7 @@ class SmidgenLM(LM):
         """Return what the model says after each context, up to a stop text or the end of its turn."""
         prompts = []
         for number, request in enumerate(requests):
-            context, said = request.args
+            context, said = cast(tuple[str, dict[str, Any]], request.args)
             options = read_gen_kwargs(said, self._tokenizer)
             if options.max_symbols >= self.max_length:
                 asked = f"{options.max_symbols} symbols are to be generated in a context of {self.max_length}"

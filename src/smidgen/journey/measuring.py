@@ -24,6 +24,7 @@ from smidgen.models.stats import kv_bytes_per_symbol
 from smidgen.runtime import cache_home
 from smidgen.tasks.choice import ChoiceTask
 from smidgen.tasks.completion import CompletionTask
+from smidgen.tasks.suite import SUITE
 
 OWN_VERSION = "1.0"
 """Of the tasks asked in conversation: raised when a prompt or a grader changes, so that old numbers stand apart."""
@@ -69,7 +70,8 @@ class Measuring:
             told = {"version": task.version, "of": task.published, "rows": task.rows, "notes": list(task.notes)}
         else:
             result = run_task(task, self.engine, self.limit, None, tell, kept, self.sampled)
-            told = {"version": OWN_VERSION, "of": result.of, "rows": result.of, "notes": []}
+            name = f"{task.name}:chat" if task.name in SUITE else task.name  # not the harness's task of that name
+            told = {"name": name, "version": OWN_VERSION, "of": result.of, "rows": result.of, "notes": []}
         row = text_row(result) | told | {"limit": self.limit}
         texts = texts_of_examples(item.example for item in result.items)
         return Outcome(row, list(_text_lines(result)), texts, kept.dropped)

@@ -4,6 +4,7 @@ Daft hands out the pieces, keeps the workers busy and brings results in; which p
 never its choice. Workers on a cluster need the same packages and a folder that all of them see.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ def start(engine: Engine) -> None:
         raise MissingExtraError(f"--ray {engine.ray}", "ray") from None
     try:
         if not ray.is_initialized():
-            ray.init(address=engine.ray, logging_level="error", log_to_driver=False)
+            ray.init(address=engine.ray, logging_level=logging.ERROR, log_to_driver=False)
         daft.set_runner_ray(noop_if_initialized=True)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"--ray {engine.ray}: no cluster answers there ({str(error).splitlines()[0]}).") from None
