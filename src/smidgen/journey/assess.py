@@ -99,10 +99,10 @@ def assess(wanted: Asked, device: str | None, screen: Screen) -> Found:
     adapter = load_adapter(wanted.adapter, loaded.model) if wanted.adapter is not None else None
     chosen = _speakable(chosen, loaded.tokenizer, source, bool(wanted.tasks))
     identity = _identity(loaded, adapter)
-    known_as = _known_as(loaded, adapter, identity)
     begun = time.perf_counter()
     scored = _score_text(wanted, loaded, run)
-    measuring = Measuring(loaded, known_as, wanted.limit, Sampled(n=wanted.samples) if wanted.samples else None)
+    sampled = Sampled(n=wanted.samples) if wanted.samples else None
+    measuring = Measuring(loaded, _known_as(loaded, adapter, identity), wanted.limit, sampled)
     outcomes, skipped = [scored] if scored else [], list(chosen.skipped)
     try:
         for task in chosen.tasks:
@@ -122,8 +122,8 @@ def assess(wanted: Asked, device: str | None, screen: Screen) -> Found:
     if wanted.contamination is not None:
         _expose(outcomes, wanted.contamination, screen)
     protocol = measuring.protocol | {"prompts": HARNESS, "decoding": "greedy"} if chosen.tasks else {}
-    if measuring.sampled and chosen.tasks:
-        protocol["sampled"] = measuring.sampled.model_dump()
+    if sampled and chosen.tasks:
+        protocol["sampled"] = sampled.model_dump()
     record = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "smidgen": __version__,
@@ -139,9 +139,8 @@ def assess(wanted: Asked, device: str | None, screen: Screen) -> Found:
             keep_eval(files, record, {outcome.row["name"]: outcome.lines for outcome in outcomes})
         except OSError as error:
             raise RunError(f"{files.file}: the evaluation could not be kept there ({error.strerror}).") from None
-    validation = scored.row["metrics"] if scored else None
     told = None if scored is None else str(wanted.text or f"{source}, held out")
-    return Found(record, validation, told, tuple(skipped), files.file if files else None)
+    return Found(record, scored.row["metrics"] if scored else None, told, tuple(skipped), files.file if files else None)
 
 
 def _files(wanted: Asked, screen: Screen) -> EvalFiles | None:
