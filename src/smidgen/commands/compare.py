@@ -18,9 +18,7 @@ _COLUMNS = ["task", "A", "B", "B - A [95%]", "items", "p", "shown"]
 @click.option(
     "--task", "tasks", multiple=True, metavar="NAME", help="Compare this task alone; may be given several times."
 )
-@click.option(
-    "--metric", metavar="NAME", help="Compare by another metric than the task's own: accuracy, normalized, ..."
-)
+@click.option("--metric", metavar="NAME", help="Another metric than the task's own: accuracy, normalized, ...")
 @click.option("--seed", type=int, default=0, help="Of the bootstrap. Default: 0.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(first: str, second: str, tasks: tuple[str, ...], metric: str | None, seed: int, as_json: bool) -> None:

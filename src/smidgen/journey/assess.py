@@ -24,7 +24,7 @@ from smidgen.journey.measuring import Measuring, Outcome, bits_outcome
 from smidgen.journey.screen import Screen
 from smidgen.journey.standing import find_evals, keep_eval
 from smidgen.journey.suite import Asked as AskedTask
-from smidgen.journey.suite import Chosen, choose
+from smidgen.journey.suite import Chosen, choose, refuse_unknown
 from smidgen.models.stats import count_parameters
 from smidgen.reports.entrants import shipped_bytes
 from smidgen.reports.standing import EvalFiles, read_evals
@@ -92,8 +92,8 @@ def assess(wanted: Asked, device: str | None, screen: Screen) -> Found:
     chosen = choose(wanted.tasks, wanted.suite, wanted.data, screen.say)
     if wanted.text is None and not run.has_data and not chosen.tasks:
         raise ConfigError(f"{source}: is no run with a held-out text. Name a text: smidgen eval {source} TEXT")
-    if wanted.contamination is not None:
-        next(training_texts(wanted.contamination), None)  # refused now, and not when all is answered
+    if wanted.contamination is not None:  # refused now, and not when all is answered
+        next(training_texts(wanted.contamination), None)
     runtime = open_runtime(device=device)
     loaded = load_model(source, dtype=runtime.dtype, device=runtime.device)
     adapter = load_adapter(wanted.adapter, loaded.model) if wanted.adapter is not None else None
@@ -148,6 +148,7 @@ def _files(wanted: Asked, screen: Screen) -> EvalFiles | None:
 
     None, which is said, where nothing can be kept. Raises SmidgenError for a model that is not there, or damaged files.
     """
+    refuse_unknown(wanted.tasks)
     if wanted.adapter is None:
         files = find_evals(wanted.source)
     else:

@@ -48,6 +48,14 @@ def choose(names: Sequence[str], suite: bool, data: Path | None, say: Callable[[
     return Chosen(tuple(tasks), tuple(skipped))
 
 
+def refuse_unknown(names: Sequence[str]) -> None:
+    """Raise ConfigError for a name that is no task, without reading anything."""
+    for name in names:
+        plain = name.partition(":")[0]
+        if plain not in SUITE and plain not in TASKS and not Path(plain).suffix:
+            _load(name, False, None, lambda line: None)
+
+
 def _load(name: str, suite: bool, data: Path | None, say: Callable[[str], None]) -> Asked:
     in_suite = name in SUITE and (suite or name not in TASKS)
     if in_suite:
