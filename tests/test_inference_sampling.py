@@ -77,3 +77,18 @@ def test_impossible_symbols_are_never_drawn(draw):
 def test_bad_options_are_named_all_at_once():
     with pytest.raises(ConfigError, match=r"(?s)temperature.*top_p.*did you mean 'top_k'"):
         validate_config({"temperature": -1, "top_p": 2, "topk": 3}, SamplingParams, "options")
+
+
+@pytest.mark.parametrize("scale", [0.1, 4.0])
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_wide_vocabularies_are_drawn_as_one_long_sum_would(scale, top_p):
+    # Flat, more than 1,024 symbols are likely; steep, a handful is. 3,000 is no whole number of blocks.
+    logits = torch.randn(1, 3000, generator=torch.Generator().manual_seed(0)) * scale
+    probabilities = logits[0].double().softmax(-1)
+    ordered, order = probabilities.sort(descending=True)
+    probabilities[order[(ordered.cumsum(0) - ordered) >= top_p]] = 0
+    sums = probabilities.cumsum(0) / probabilities.sum()
+    draws = [(i + 0.5) / 500 for i in range(500)]
+    params = [SamplingParams(temperature=1, top_p=top_p)] * 500
+    found = choose(logits.expand(500, -1), params, [()] * 500, draws).symbols
+    assert (found - torch.searchsorted(sums, torch.tensor(draws, dtype=torch.float64), right=True)).abs().max() <= 1

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F
 
 from smidgen.config import Config
 
@@ -62,11 +63,13 @@ def choose(
     """
     log_normalizers = logits.logsumexp(-1, keepdim=True)
     shaped = _penalize(logits, params, used)
-    symbols = shaped.argmax(-1)
     warm = [row for row, p in enumerate(params) if p.temperature > 0]
-    if warm:
-        chosen = shaped if len(warm) == len(params) else shaped[warm]
-        symbols[warm] = _draw(chosen, [params[row] for row in warm], [draws[row] for row in warm])
+    if len(warm) == len(params):
+        symbols = _draw(shaped, params, draws)
+    else:
+        symbols = shaped.argmax(-1)
+        if warm:
+            symbols[warm] = _draw(shaped[warm], [params[row] for row in warm], [draws[row] for row in warm])
     log_probs = (logits.gather(1, symbols[:, None]) - log_normalizers)[:, 0]
     return Choice(symbols, log_probs, log_normalizers)
 
@@ -86,25 +89,48 @@ def _penalize(
 
 
 def _draw(logits: Float[Tensor, "B V"], params: Sequence[SamplingParams], draws: Sequence[float]) -> Int[Tensor, " B"]:
-    """Draw by inverting the distribution function: one number per row and symbol, from the row's own generator."""
+    """Draw from what the steps leave: one number per row and symbol, from the row's own generator."""
 
     def column(values: list[float]) -> Float[Tensor, "B 1"]:
         return torch.tensor(values, dtype=torch.float32, device=logits.device)[:, None]
 
-    logits = logits / column([p.temperature for p in params])
     if any(p.top_k for p in params):
         logits = _keep_top_k(logits, [min(p.top_k or 0, logits.shape[1]) for p in params])
-    probabilities = logits.softmax(-1)
+    # In place: fresh megabytes at every step are page faults, 0.3 ms for each of these lines at 8 rows of 49,152.
+    weights = logits - logits.amax(-1, keepdim=True)
+    if any(p.temperature != 1 for p in params):
+        weights.div_(column([p.temperature for p in params]))
+    weights.exp_()  # of the likeliest symbol: 1
     if any(p.top_p < 1 for p in params):
-        probabilities = _keep_top_p(probabilities, column([p.top_p for p in params]))
+        weights = _keep_top_p(weights, column([p.top_p for p in params]))
     if any(p.min_p > 0 for p in params):
-        least = probabilities.amax(-1, keepdim=True) * column([p.min_p for p in params])
-        probabilities = probabilities.where(probabilities >= least, 0)
-    # fp32 sums of 49,152 probabilities are off by 1e-5, as much as a rare symbol holds; MPS has no wider type.
-    wide = torch.float32 if logits.device.type == "mps" else torch.float64
-    cumulated = probabilities.to(wide).cumsum(-1)
-    places = torch.tensor(list(draws), dtype=wide, device=logits.device)[:, None] * cumulated[:, -1:]
-    return torch.searchsorted(cumulated, places, right=True)[:, 0].clamp_max_(logits.shape[1] - 1)
+        weights = weights.where(weights >= column([p.min_p for p in params]), 0)
+    return _invert(weights, draws)
+
+
+BLOCK = 256
+"""Symbols of a block of the vocabulary."""
+
+
+def _invert(weights: Float[Tensor, "B V"], draws: Sequence[float]) -> Int[Tensor, " B"]:
+    """Return the symbol where each row's share of all its weight falls: the block it falls in, then the place there.
+
+    Only sums of blocks and one block are added up one by one, in fp64: fp32 sums of 49,152 probabilities are off by
+    1e-5, as much as a rare symbol holds. Eight rows of them take 0.5 ms; adding all of them up took 5.
+    """
+    # MPS has no wider type.
+    wide = torch.float32 if weights.device.type == "mps" else torch.float64
+    short = -weights.shape[1] % BLOCK
+    blocks = (F.pad(weights, (0, short)) if short else weights).unflatten(1, (-1, BLOCK))
+    ends = blocks.sum(-1).to(wide).cumsum(-1)  # (B, V / BLOCK)
+    places = torch.tensor(list(draws), dtype=wide, device=weights.device)[:, None] * ends[:, -1:]
+    chosen = torch.searchsorted(ends, places, right=True).clamp_max_(ends.shape[1] - 1)
+    begin = F.pad(ends, (1, 0)).gather(1, chosen)
+    share = (places - begin) / (ends.gather(1, chosen) - begin)
+    inside = blocks.take_along_dim(chosen[..., None], 1)[:, 0].to(wide).cumsum(-1)  # (B, BLOCK)
+    # Below 1 by the least there is, so that no rounding goes past the last symbol that weighs anything.
+    within = share.clamp_max(1 - torch.finfo(wide).eps) * inside[:, -1:]
+    return (chosen * BLOCK + torch.searchsorted(inside, within, right=True).clamp_max_(BLOCK - 1))[:, 0]
 
 
 def _keep_top_k(logits: Float[Tensor, "B V"], ks: list[int]) -> Float[Tensor, "B V"]:
@@ -115,10 +141,16 @@ def _keep_top_k(logits: Float[Tensor, "B V"], ks: list[int]) -> Float[Tensor, "B
     return logits.masked_fill(logits < least, -torch.inf)
 
 
-def _keep_top_p(probabilities: Float[Tensor, "B V"], top_p: Float[Tensor, "B 1"]) -> Float[Tensor, "B V"]:
+LIKELIEST = 1024
+"""Symbols that are looked at first where the likeliest are wanted: they nearly always hold enough."""
+
+
+def _keep_top_p(weights: Float[Tensor, "B V"], top_p: Float[Tensor, "B 1"]) -> Float[Tensor, "B V"]:
     """Keep the smallest set of likeliest symbols that reaches top_p; symbols as likely as its last are kept too."""
-    ordered = probabilities.sort(-1, descending=True).values
-    before = ordered.cumsum(-1) - ordered
-    least = ordered.masked_fill(before >= top_p, torch.inf).amin(-1, keepdim=True)
+    goals = top_p * weights.sum(-1, keepdim=True)
+    ordered = weights.topk(min(LIKELIEST, weights.shape[1])).values
+    if bool(((ordered.sum(-1, keepdim=True) < goals) & (top_p < 1)).any()):
+        ordered = weights.sort(-1, descending=True).values
+    least = ordered.masked_fill(ordered.cumsum(-1) - ordered >= goals, torch.inf).amin(-1, keepdim=True)
     # A row that asks for everything keeps everything, whatever its companions ask for and however sums round.
-    return probabilities.where((probabilities >= least) | (top_p >= 1), 0)
+    return weights.where((weights >= least) | (top_p >= 1), 0)
