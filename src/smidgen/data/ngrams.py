@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ class Find(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Hashed:
+class HashedWords:
     """The words of a text as places and prefix sums of their hashes."""
 
     starts: np.ndarray
@@ -67,14 +68,15 @@ class _Hashed:
         return (self.sums[at + words] - self.sums[at]) * self.unshift[at]
 
 
-class _Hasher:
+class WordHasher:
     """From text to hashed words; holds the tables that every text needs."""
 
     def __init__(self) -> None:
-        self._values = _character_values()
+        self._values = character_values()
         self._powers, self._unshift = np.ones(1, np.uint64), np.ones(1, np.uint64)
 
-    def hash(self, text: str) -> _Hashed:
+    def hash(self, text: str) -> HashedWords:
+        """Return the words of a text, hashed."""
         values = self._values[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)]
         self._reach(len(values))
         is_word = np.zeros(len(values) + 2, np.int8)
@@ -85,7 +87,7 @@ class _Hasher:
         words = (sums[ends] - sums[starts]) * self._unshift[starts]
         words = (words ^ (words >> _HALF)) * _MIX
         words ^= words >> _HALF
-        return _Hashed(starts, ends, _prefix_sums(words * self._powers[: len(words)]), self._unshift)
+        return HashedWords(starts, ends, _prefix_sums(words * self._powers[: len(words)]), self._unshift)
 
     def _reach(self, length: int) -> None:
         """Have the powers of the base for a text of this length."""
@@ -140,7 +142,7 @@ class NgramIndex:
 
     def __init__(self, items: Iterable[str], words: int = WORDS, least: int = LEAST_WORDS) -> None:
         self.words, self.least = words, least
-        self._hasher = _Hasher()
+        self._hasher = WordHasher()
         blocks = [self._entries(pieces) for pieces in _blocks(items, cut=False)]
         self.lengths = tuple(length for lengths, *_ in blocks for length in lengths.tolist())
         """Words of each item."""
@@ -171,7 +173,7 @@ class NgramIndex:
             [hashed.runs(self.least, first), numbers[short], length, hashed.runs(length, first)],
         )
 
-    def _hash(self, pieces: "Sequence[_Piece]") -> _Hashed:
+    def _hash(self, pieces: "Sequence[_Piece]") -> HashedWords:
         return self._hasher.hash("\n".join(piece.content for piece in pieces))
 
     def __len__(self) -> int:
@@ -261,7 +263,8 @@ def _joined(blocks: Sequence[Sequence[np.ndarray]], types: Sequence[type]) -> li
     return [np.concatenate([np.zeros(0, kind), *(block[n] for block in blocks)]) for n, kind in enumerate(types)]
 
 
-def _character_values() -> np.ndarray:
+@cache
+def character_values() -> np.ndarray:
     """Return a random number for every letter and digit, alike for both cases, and 0 for what separates words."""
     characters = "".join(map(chr, range(sys.maxunicode + 1)))
     # Of all characters this one alone grows when lowered, and would shift the rest.

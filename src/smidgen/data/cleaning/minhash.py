@@ -161,7 +161,7 @@ class Near:
         """Write the minima of texts that fit one block; runs that reach from one text into the next are left out."""
         hashed = self._hasher.hash("\n".join(texts))
         begins = np.concatenate([[0], np.cumsum([len(text) + 1 for text in texts])])
-        owner = np.searchsorted(begins, hashed.starts, "right") - 1
+        owner = np.repeat(np.arange(len(texts)), np.diff(np.searchsorted(hashed.starts, begins)))
         runs, n = hashed.runs(self.config.ngram), self.config.ngram
         inside = owner[: len(runs)] == owner[n - 1 :][: len(runs)]
         runs, owner = spread(runs[inside]), owner[: len(runs)][inside]
@@ -169,9 +169,12 @@ class Near:
             return np.zeros(len(texts), dtype=bool)
         first = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
         texts_with_runs = owner[first]
+        minima, values = np.empty((self.banding.hashes, len(first)), np.uint64), np.empty_like(runs)
         for hash_number, (factor, shift) in enumerate(self._factors.T):
-            values = ((runs * factor + shift) >> _LOW).astype(np.uint32)
-            into[texts_with_runs, hash_number] = np.minimum.reduceat(values, first)
+            np.multiply(runs, factor, out=values)
+            values += shift
+            np.minimum.reduceat(values, first, out=minima[hash_number])
+        into[texts_with_runs] = (minima >> _LOW).T
         return np.isin(np.arange(len(texts)), texts_with_runs)
 
     def decide(self, tables: Iterable[Columns]) -> Columns:

@@ -18,6 +18,8 @@ Count = Annotated[int, Field(ge=0)]
 
 GOPHER_STOP_WORDS = frozenset(("the", "be", "to", "of", "and", "that", "have", "with"))
 """Source: Rae et al. 2021, arXiv 2112.11446, table A1."""
+_SOON = 100
+"""Words from the beginning in which stop words are looked for first."""
 _BULLETS = ("-", "*", "•", "‣", "●", "◦", "▪", "–")
 _ELLIPSES = ("...", "…", "[...]", "[…]")
 _SYMBOLS = ("#", "...", "…")
@@ -71,7 +73,7 @@ class Gopher:
             return Dropped("gopher:too_short", f"{len(words)} words, under {config.min_words}")
         if len(words) > config.max_words:
             return Dropped("gopher:too_long", f"{len(words)} words, over {config.max_words}")
-        mean = sum(map(len, words)) / len(words)
+        mean = len("".join(words)) / len(words)
         if not config.min_mean_word_length <= mean <= config.max_mean_word_length:
             return Dropped("gopher:mean_word_length", f"{mean:.1f} characters")
         symbols = sum(map(text.count, _SYMBOLS)) / len(words)
@@ -89,7 +91,10 @@ class Gopher:
             alphabetic = sum(bool(_LETTER.search(word)) for word in words) / len(words)
         if alphabetic < config.min_alphabetic_words:
             return Dropped("gopher:alphabetic_words", f"{alphabetic:.0%} of the words")
-        present = len(GOPHER_STOP_WORDS.intersection(words))
+        # Most texts have said enough of them soon, and looking at every word is a quarter of the time of all rules.
+        present = len(GOPHER_STOP_WORDS.intersection(words[:_SOON]))
+        if present < config.min_stop_words:
+            present = len(GOPHER_STOP_WORDS.intersection(words))
         if present < config.min_stop_words:
             present = len(GOPHER_STOP_WORDS.intersection(text.lower().split()))
         if present < config.min_stop_words:
@@ -132,28 +137,28 @@ class C4:
 
     def __call__(self, text: str) -> Verdict:
         """Return the text without the lines cut, or the rule the page fails."""
-        config = self.config
-        if config.placeholder and _PLACEHOLDER in text.lower():
+        config, lowered = self.config, text.lower()
+        if config.placeholder and _PLACEHOLDER in lowered:
             return Dropped("c4:placeholder", "lorem ipsum")
         if config.curly and "{" in text:
             return Dropped("c4:curly_bracket")
         changes: dict[str, int] = {}
         if config.citations and "[" in text:
             text, count = _CITATION.subn("", text)
-            changes |= {"c4:citation": count} if count else {}
-        if self._may_cut(text):
+            if count:
+                changes, lowered = {"c4:citation": count}, text.lower()
+        if self._may_cut(lowered):
             text = self._cut_lines(text, changes)
         sentences = len(list(islice(_SENTENCE_END.finditer(text), config.min_sentences)))
         if sentences < config.min_sentences:
             return Dropped("c4:sentences", f"{sentences}, under {config.min_sentences}")
         return Kept(text, changes)
 
-    def _may_cut(self, text: str) -> bool:
+    def _may_cut(self, lowered: str) -> bool:
         """Return whether any line can be cut: the words are looked for once in the whole page, which is quick."""
         config = self.config
         if config.terminal_punctuation or config.min_line_words:
             return True
-        lowered = text.lower()
         return (config.javascript and _JAVASCRIPT in lowered) or (
             config.policies and any(word in lowered for word in _POLICY_WORDS)
         )

@@ -75,14 +75,20 @@ class Repetition:
     def _runs(self, text: str) -> Dropped | None:
         hashed = self._hasher.hash(text)
         lengths = hashed.ends - hashed.starts
-        total = int(lengths.sum())
+        total, longest = max(int(lengths.sum()), 1), int(lengths.max(initial=0))
+        times = len(lengths)
         for words, most in enumerate(self.config.top, start=2):
-            share = _top_run(hashed.runs(words), lengths, words) / max(total, 1)
-            if share > most:
-                return Dropped(f"gopher:top_{words}_gram", f"{share:.0%} of the characters")
+            # No run comes more often than its first words do: mostly that alone says that it is not too much.
+            if times * words * longest <= most * total:
+                continue
+            times, characters = _top_run(hashed.runs(words), lengths, words)
+            if times < 2:
+                return None
+            if characters / total > most:
+                return Dropped(f"gopher:top_{words}_gram", f"{characters / total:.0%} of the characters")
         least = min(self.config.repeated, default=1.0)
         for words, most in enumerate(self.config.repeated, start=5):
-            share = _repeated_characters(hashed.runs(words), lengths, words) / max(total, 1)
+            share = _repeated_characters(hashed.runs(words), lengths, words) / total
             if share > most:
                 return Dropped(f"gopher:repeated_{words}_grams", f"{share:.0%} of the characters")
             if share <= least:
@@ -90,20 +96,20 @@ class Repetition:
         return None
 
 
-def _top_run(runs: np.ndarray, lengths: np.ndarray, words: int) -> int:
-    """Return the characters of the most frequent run of so many words, times its count; 0 if none comes twice."""
+def _top_run(runs: np.ndarray, lengths: np.ndarray, words: int) -> tuple[int, int]:
+    """Return how often the most frequent run of so many words comes, and the characters of all of it."""
     if not len(runs):
-        return 0
+        return 0, 0
     ranked = np.sort(runs)
     ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(runs) - 1)  # the last place of each different run
     if len(ends) == len(runs):
-        return 0
+        return 1, 0
     counts = ends.copy()
     counts[1:] -= ends[:-1]
     counts[0] += 1
     best = int(np.argmax(counts))
     at = int(np.argmax(runs == ranked[ends[best]]))
-    return int(counts[best]) * int(lengths[at : at + words].sum())
+    return int(counts[best]), int(counts[best]) * int(lengths[at : at + words].sum())
 
 
 def _repeated_characters(runs: np.ndarray, lengths: np.ndarray, words: int) -> int:

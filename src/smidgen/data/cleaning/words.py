@@ -5,8 +5,7 @@ The hashing is that of the n-gram index: runs of letters and digits, alike for b
 
 import numpy as np
 
-from smidgen.data.ngrams import _Hashed as HashedWords
-from smidgen.data.ngrams import _Hasher as WordHasher
+from smidgen.data.ngrams import HashedWords, WordHasher
 
 __all__ = ["HashedWords", "WordHasher", "spread"]
 

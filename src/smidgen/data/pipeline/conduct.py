@@ -29,7 +29,7 @@ from smidgen.data.cleaning.step import Columns, CorpusStep
 from smidgen.data.cleaning.steps import build_step
 from smidgen.data.documents import Document
 from smidgen.data.pipeline.definition import PipelineConfig, SavedTokenizer
-from smidgen.data.pipeline.engine import Engine, do, start
+from smidgen.data.pipeline.engine import Crew, Engine, crew, do, start
 from smidgen.data.pipeline.order import Order, settle_order
 from smidgen.data.pipeline.parts import (
     need_arrow,
@@ -43,7 +43,7 @@ from smidgen.data.pipeline.reading import Split
 from smidgen.data.pipeline.sources import Listing, list_sources
 from smidgen.data.pipeline.steps import passes_of, step_names
 from smidgen.data.pipeline.tally import Tally, tally_from
-from smidgen.data.pipeline.work import READING, Piece, decision_path, stage, symbol_dtype
+from smidgen.data.pipeline.work import READING, Piece, decision_path, encodes_at_once, stage, symbol_dtype
 from smidgen.data.sampling import sample_texts
 from smidgen.data.shards import FORMAT, MANIFEST, Manifest, Shard
 from smidgen.errors import ConfigError, DataError, RunError
@@ -98,7 +98,9 @@ def prepare_pipeline(
     with RunDirectory(out).lock():
         _sweep(out / ".work", state)
         try:
-            return _Run(config, out, out / ".work" / state, engine, telling, listing).conduct()
+            work = out / ".work" / state
+            with crew(config.model_dump_json(), work, engine) as workers:
+                return _Run(config, out, work, workers, telling, listing).conduct()
         except OSError as error:
             raise DataError(f"{out}: cannot be written ({error.strerror or error}). Free some space there.") from None
 
@@ -144,7 +146,7 @@ class _Run:
     config: PipelineConfig
     out: Path
     work: Path
-    engine: Engine
+    workers: Crew
     telling: Telling
     listing: Listing
 
@@ -153,11 +155,14 @@ class _Run:
         if self.listing.passed_over:
             kinds = ", ".join(f"{n} {suffix}" for suffix, n in sorted(self.listing.passed_over.items()))
             self.telling.say(f"Passed over {self.listing.passed_over.total()} files of other formats: {kinds}.")
+        at_once = encodes_at_once(self.config)
+        if at_once:
+            self._make_tokenizer([], Tally())
         tally, parts = self._clean()
         if not parts:
             raise DataError(f"nothing is left of {self._sources()} after cleaning: {_losses(tally, self._names)}.")
         tokenizer = self._make_tokenizer(parts, tally)
-        encoded = self._encode(parts)
+        encoded = [Path(part).stem for part in parts] if at_once else self._encode(parts)
         order = settle_order(self.config, self.work, encoded)
         for note in order.notes:
             self.telling.say(note)
@@ -173,7 +178,7 @@ class _Run:
         return ", ".join(source.path for source in self.config.sources)
 
     def _do(self, name: str, pieces: list[Piece]) -> list[dict[str, Any]]:
-        for done in do(pieces, self.config.model_dump_json(), self.work, self.engine):
+        for done in do(pieces, self.work, self.workers):
             self.telling.progress(name, done, len(pieces))
         return [read_json(piece.record(self.work)) for piece in pieces]
 
@@ -252,7 +257,7 @@ class _Run:
         return made
 
     def _encode(self, parts: list[str]) -> list[str]:
-        pieces = [Piece("encode", f"{number:06d}", part=part) for number, part in enumerate(parts)]
+        pieces = [Piece("encode", Path(part).stem, part=part) for part in parts]
         self._do("encoding", pieces)
         self._drop_files(str(Path(parts[0]).parent), "*.parquet")
         return [piece.name for piece in pieces]

@@ -27,7 +27,9 @@ from smidgen.data.pipeline.tally import Tally, count_verdict
 from smidgen.data.shards import ShardWriter
 from smidgen.errors import SmidgenError
 from smidgen.tokenizers.base import Tokenizer
-from smidgen.tokenizers.bytes import text_bytes
+from smidgen.tokenizers.bpe import BpeConfig
+from smidgen.tokenizers.bytes import ByteTokenizer, text_bytes
+from smidgen.tokenizers.bytes_bpe import BytesBpeConfig
 from smidgen.tokenizers.loading import load_tokenizer
 
 _PIECE_CHARACTERS = 1 << 18
@@ -137,8 +139,11 @@ class Worker:
     def _write(self, piece: Piece, number: int, records: list[Record]) -> str:
         name = f"{piece.name}-{number:05d}" if piece.split is not None else piece.name
         path = self._folder / stage(piece.kind, piece.turn) / f"{name}.parquet"
-        write_part(path, records)
         closing = self._pass(piece).closing
+        if piece.kind == "clean" and closing is None and encodes_at_once(self._config):
+            self._write_symbols(name, records)  # nobody needs the text again
+        else:
+            write_part(path, records)
         if closing is not None:
             step = self._steps[closing]
             assert isinstance(step, CorpusStep)
@@ -201,24 +206,27 @@ class Worker:
     # -- encoding ------------------------------------------------------------------------------------------------------
 
     def _encode(self, piece: Piece) -> dict[str, Any]:
-        """Turn a part into symbols: `eot text eot` for each document, and an index of them."""
         assert piece.part is not None
+        self._write_symbols(piece.name, read_part(self._folder / piece.part))
+        return {}
+
+    def _write_symbols(self, name: str, records: Iterable[Record]) -> None:
+        """Write the symbols of documents, `eot text eot` for each, and an index of them."""
         sources = [source.name for source in self._config.sources]
-        dtype = symbol_dtype(self._tokenizer)
-        symbols, index = list[np.ndarray](), list[tuple[int, int, int, int, int]]()
-        for batch in _batches(read_part(self._folder / piece.part)):
-            for record, ids in zip(batch, encode(self._tokenizer, [r.text for r in batch]), strict=True):
-                symbols.append(np.array(ids, dtype=dtype))
-                size = len(text_bytes(record.text))
-                index.append((record.key, hash64(record.text), len(ids), size, sources.index(record.source)))
-        columns = np.array(index, dtype=np.uint64).reshape(-1, 5).T
-        path = self._folder / "encode" / piece.name
+        index = list[tuple[int, int, int, int, int]]()
+        path = self._folder / "encode" / name
         path.parent.mkdir(exist_ok=True)
-        np_path = path.with_suffix(f".{os.getpid()}.part")
-        np.concatenate([*symbols, np.zeros(0, dtype)]).tofile(np_path)
-        np_path.replace(path.with_suffix(".symbols"))
+        part = path.with_suffix(f".{os.getpid()}.part")
+        with part.open("wb") as file:
+            for batch in _batches(records):
+                found = encode(self._tokenizer, [record.text for record in batch])
+                for record, symbols in zip(batch, found, strict=True):
+                    file.write(symbols.data)
+                    size = len(text_bytes(record.text))
+                    index.append((record.key, hash64(record.text), len(symbols), size, sources.index(record.source)))
+        part.replace(path.with_suffix(".symbols"))
+        columns = np.array(index, dtype=np.uint64).reshape(-1, 5).T
         write_columns(path.with_suffix(".npz"), dict(zip(INDEX, columns, strict=True)))
-        return {"documents": len(index), "symbols": int(columns[2].sum())}
 
     # -- shards --------------------------------------------------------------------------------------------------------
 
@@ -263,17 +271,30 @@ def symbol_dtype(tokenizer: Tokenizer) -> Literal["<u2", "<u4"]:
     return "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
 
 
-def encode(tokenizer: Tokenizer, texts: list[str]) -> Iterator[list[int]]:
-    """Yield the symbols of each document between its boundaries."""
+def encodes_at_once(config: PipelineConfig) -> bool:
+    """Return whether the last pass can write symbols: not if the vocabulary is learned from what that pass leaves."""
+    return not isinstance(config.output.tokenizer, BpeConfig | BytesBpeConfig)
+
+
+def encode(tokenizer: Tokenizer, texts: list[str]) -> Iterator[np.ndarray]:
+    """Yield the symbols of each document between its boundaries, in the type that they have on disk."""
+    dtype, eot = symbol_dtype(tokenizer), tokenizer.eot_id
+    if isinstance(tokenizer, ByteTokenizer):
+        for text in texts:
+            data = np.frombuffer(text_bytes(text), np.uint8)
+            symbols = np.full(len(data) + 2, eot, dtype)
+            symbols[1:-1] = data
+            yield symbols
+        return
     # Cutting would put the prefix of a sentencepiece vocabulary before every piece.
     limit = _PIECE_CHARACTERS if not tokenizer.text_prefix else 1 << 62
     pieces = [list(cut_text(text, limit)) for text in texts]
     encoded = iter(tokenizer.encode_batch([piece for parts in pieces for piece in parts]))
     for parts in pieces:
-        ids = [tokenizer.eot_id]
+        ids = [eot]
         for _ in parts:
             ids += next(encoded)
-        yield [*ids, tokenizer.eot_id]
+        yield np.array([*ids, eot], dtype)
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
