@@ -51,10 +51,10 @@ test-slow: $(STAMP) ## tests of minutes: kill -9 at twenty moments, real weights
 	$(BIN)/python -m pytest -m slow
 
 bench: $(STAMP) ## every benchmark beside its peer; run it alone on the machine
-	for bench in train_throughput decode quality_per_minute; do $(BIN)/python -m benchmarks.$$bench || exit; done
+	for bench in train_throughput decode quality_per_minute score; do $(BIN)/python -m benchmarks.$$bench || exit; done
 
 bench-quick: $(STAMP) ## the same, two minutes each
-	for bench in train_throughput decode quality_per_minute; do $(BIN)/python -m benchmarks.$$bench --quick || exit; done
+	for bench in train_throughput decode quality_per_minute score; do $(BIN)/python -m benchmarks.$$bench --quick || exit; done
 
 docs: $(STAMP) ## check that every link and every command in README.md and docs/ holds
 	$(BIN)/python -m pytest tests/test_structure_docs.py

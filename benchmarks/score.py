@@ -37,8 +37,7 @@ def load_items(chosen: argparse.Namespace) -> dict[str, list[ChoiceItem]]:
     loaded = {}
     for name in chosen.tasks.split(","):
         task = load_suite_task(name, chosen.data)
-        if not isinstance(task, ChoiceTask):
-            sys.exit(f"{name} is no task of choices. Known: {', '.join(TASKS)}.")
+        assert isinstance(task, ChoiceTask)
         items = list(task.items())
         loaded[name] = [items[at * len(items) // chosen.limit] for at in range(min(chosen.limit, len(items)))]
     return loaded
@@ -191,7 +190,11 @@ def main() -> None:
     if chosen.worker:
         work(chosen)
         return
+    if not chosen.data.is_dir():
+        sys.exit(f"{chosen.data}: is no folder. --data names the one of the evaluation sets (docs/evaluation.md).")
     tasks = chosen.tasks.split(",")
+    if unknown := [name for name in tasks if name not in TASKS]:
+        sys.exit(f"{unknown[0]} is no task of choices. Known: {', '.join(TASKS)}.")
     settings = [chosen.peer] if chosen.peer else [s for s in PEERS if not chosen.quick or s in ("bf16 8", "fp32 8")]
     peers = {dtype: Contestant(dtype, chosen) for dtype in {setting.split()[0] for setting in settings}}
     ours = Contestant(OURS, chosen)

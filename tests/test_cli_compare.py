@@ -9,6 +9,8 @@ import pytest
 from conftest import Outcome, Smidgen
 from evaluated import answers, evaluate, make_model, rewrite
 from smidgen.errors import RunError
+from smidgen.reports.entrants import find_entrants
+from smidgen.reports.leaderboard import leaderboard_notes
 from smidgen.reports.standing import EvalFiles, read_standing
 
 
@@ -128,13 +130,31 @@ def test_ways_of_asking_that_differ_are_told(smidgen: Smidgen, pair: tuple[Path,
     assert "same weights" in smidgen("compare", pair[0], pair[0]).out
 
 
+def test_ways_of_asking_are_compared_task_by_task(smidgen: Smidgen, tmp_path: Path):
+    """Bits per byte have a protocol of their own; how other answers were sampled says nothing of a score."""
+    text = [{"id": f"d{n}", "hash": "x", "score": 1.5 + n / 1000, "weight": 100.0} for n in range(50)]
+    for name, context in (("a", 256), ("b", 512)):
+        model = evaluate(make_model(tmp_path / name), {"arc_easy": answers(0.3)}, fingerprint=name)
+        more = {"metric": "bits_per_byte", "corrected": None, "value": 1.5}
+        more["protocol"] = {"context": context, "stride": 128, "precision": "bfloat16"}
+        evaluate(model, {"bits_per_byte:t.txt": text}, fingerprint=name, more=more)
+        rewrite(model, lambda content, name=name: content["evals"][0]["protocol"].update(sampled=name))
+    told = smidgen("compare", tmp_path / "a", tmp_path / "b")
+    assert "asked in different ways (context: A 256, B 512 at bits_per_byte:t.txt)." in told.out, told
+    [arc, bits] = json.loads(smidgen("compare", tmp_path / "a", tmp_path / "b", "--json").out)["tasks"]
+    assert (arc["asked_differently"], bits["asked_differently"]) == ([], ["context: A 256, B 512"])
+    notes = "\n".join(leaderboard_notes(find_entrants(tmp_path)))
+    assert "asked in different ways: context (256, 512) at bits_per_byte:t.txt." in notes
+
+
 def test_what_is_no_evaluated_model_is_one_clear_line(smidgen: Smidgen, pair: tuple[Path, Path], tmp_path: Path):
     bare = make_model(tmp_path / "bare")
     refused(smidgen("compare", pair[0], bare), "was never evaluated", f"smidgen eval {bare}")
     refused(smidgen("compare", pair[0], tmp_path / "nowhere"), "no such directory")
     (tmp_path / "empty").mkdir()
     refused(smidgen("compare", tmp_path / "empty", pair[0]), "holds no config.json")
-    refused(smidgen("compare", "smollm2-135m", pair[0]), "smidgen pull smollm2-135m")
+    refused(smidgen("compare", "smollm2-135m", pair[0]), "is not here yet", "smidgen pull smollm2-135m")
+    refused(smidgen("compare", "runs/a", pair[0]), "no such directory", "smidgen pull runs/a")
 
 
 @pytest.mark.parametrize(
@@ -146,6 +166,7 @@ def test_what_is_no_evaluated_model_is_one_clear_line(smidgen: Smidgen, pair: tu
         ('{"format": 1}', "no list 'evals'"),
         ('{"format": 1, "evals": [{"tasks": []}]}', "evaluation 1 is no record"),
         ('{"format": 1, "evals": [{"model": "x", "tasks": [{"name": "a", "n": 3}]}]}', "task a has no 'value'"),
+        (f'{{"format": 1, "evals": [{{"model": "x", "tasks": [{{"name": "a", "n": 1{"0" * 400}}}]}}]}}', "task a has"),
     ],
 )
 def test_a_damaged_or_later_record_is_refused(smidgen: Smidgen, pair: tuple[Path, Path], content: str, words: str):
@@ -181,6 +202,9 @@ def test_damaged_item_scores_are_refused(smidgen: Smidgen, pair: tuple[Path, Pat
     refused(smidgen("compare", *pair), "holds 399 items, 400 were asked")
     file.write_text("\n".join([*lines[:-1], lines[-1][:10]]))
     refused(smidgen("compare", *pair), "is damaged", "Evaluate arc_easy again")
+    for damage in ({"weight": "x"}, {"weight": -1}, {"scores": [1]}, {"scores": {"normalized": "x"}}, {"score": None}):
+        file.write_text("\n".join([*lines[:-1], json.dumps(json.loads(lines[-1]) | damage)]))
+        refused(smidgen("compare", *pair), "no item", "Evaluate arc_easy again")
     file.unlink()
     refused(smidgen("compare", *pair), "are missing")
 

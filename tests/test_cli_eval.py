@@ -43,6 +43,20 @@ def sets(tmp_path: Path) -> Path:
     return make_suite_files(make_task_files(tmp_path / "sets"))
 
 
+OWN = """
+from smidgen.tasks import Example
+
+class Own:
+    def examples(self):
+        yield Example("own/0", "What?", "that")
+        yield Example("own/1", "Who?", "he")
+        yield "no example"
+
+    def grade(self, example, answer):
+        return float(answer == example.answer)
+"""
+
+
 def refused(told: Outcome, message: str) -> None:
     assert told.code == 2, told
     assert message in told.err, told.err
@@ -185,6 +199,58 @@ def test_what_cannot_be_kept_is_evaluated_all_the_same(
     assert "copa" in told.out
     assert told.err.count("not kept:") == 1
     assert not (model / "evals.json").exists()
+
+
+def test_a_disk_that_takes_nothing_at_the_end_does_not_cost_the_table(smidgen: Smidgen, model: Path, sets: Path):
+    (model / "evals").write_text("in the way")
+    told = smidgen("eval", model, "--suite", "--task", "copa", "--data", sets)
+    assert told.code == 0, told
+    assert "copa" in told.out
+    assert "not kept:" in told.err
+    assert "added to" not in told.out
+
+
+def test_options_that_change_nothing_are_told_once(smidgen: Smidgen, model: Path, sets: Path, tmp_path: Path):
+    (tmp_path / "text.txt").write_text("The fox went over the hill. " * 20)
+    told = smidgen("eval", model, "text.txt", "--limit", 3, "--samples", 2, "--contamination", "text.txt")
+    assert told.code == 0, told
+    for option in ("limit", "samples", "contamination"):
+        assert told.err.count(f"--{option} changes nothing") == 1, told.err
+    told = smidgen("eval", model, "--suite", "--task", "copa", "--data", sets, "--samples", 2)
+    assert "--samples changes nothing: no task is asked that is answered in text." in told.err
+    told = smidgen("eval", model, "--suite", "--task", "gsm8k", "--data", sets, "--samples", 2, "--limit", 1)
+    assert "changes nothing" not in told.err
+
+
+def test_what_a_limit_leaves_is_told_for_each_kind_of_task(smidgen: Smidgen, model: Path, sets: Path):
+    named = [word for name in ("blimp", "piqa", "sentiment") for word in ("--task", name)]
+    told = smidgen("eval", model, "--suite", *named, "--data", sets, "--limit", 1)
+    assert told.code == 0, told
+    assert "a part (--limit): the first 1 items: blimp, piqa, sentiment." in told.out
+    told = smidgen("eval", model, "--suite", *named, "--data", sets, "--limit", 2).out
+    assert "the first 2 items, of each of its kinds as many: blimp." in told
+
+
+def test_items_found_nowhere_are_told_once(smidgen: Smidgen, model: Path, sets: Path, tmp_path: Path):
+    (tmp_path / "trained.txt").write_text("Nothing of it stands here.")
+    asked = ("eval", model, "--suite", "--task", "copa", "--task", "piqa", "--data", sets)
+    told = smidgen(*asked, "--contamination", "trained.txt")
+    assert told.out.count("no item was found") == 1
+    assert "no item was found in trained.txt of copa, piqa." in told.out
+
+
+def test_a_task_in_a_python_file_is_read_to_its_end_first(smidgen: Smidgen, model: Path, tmp_path: Path):
+    """The last example may be the broken one; with a limit it is not reached."""
+    (tmp_path / "own.py").write_text(OWN)
+    (model / "model.safetensors").unlink()
+    refused(smidgen("eval", model, "--task", "own.py"), "examples() gave 'no example'")
+    refused(smidgen("eval", model, "--task", "own.py", "--limit", 2), "model.safetensors")
+
+
+def test_two_tasks_of_one_name_are_refused(smidgen: Smidgen, model: Path, tmp_path: Path):
+    for folder in "ab":
+        write_rows(tmp_path / folder / "mine.jsonl", [{"question": f"{folder}{n}?", "answer": "x"} for n in range(40)])
+    refused(smidgen("eval", model, "--task", "a/mine.jsonl", "--task", "b/mine.jsonl"), "two of the tasks are called")
 
 
 def test_a_model_s_name_is_looked_for_before_the_sets(smidgen: Smidgen, tmp_path: Path):

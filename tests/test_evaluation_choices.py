@@ -13,7 +13,7 @@ from smidgen.evaluation import choices as choices_file
 from smidgen.evaluation.choices import ChoiceResult, ItemScore, run_choices, share_of_best
 from smidgen.evaluation.kept import Answer, item_key
 from smidgen.evaluation.likelihood import Scorer
-from smidgen.journey.kept import KeptFile, open_kept
+from smidgen.journey.kept import KeptLines, decode_likelihoods, open_kept
 from smidgen.models import LlamaConfig, build_model
 from smidgen.tasks.choice import Choice, ChoiceItem, ChoiceTask
 from smidgen.tokenizers.bytes import ByteTokenizer
@@ -170,7 +170,7 @@ def test_a_larger_limit_scores_only_what_is_new():
 
 def test_answers_in_a_file_survive_a_kill_at_any_byte(tmp_path):
     asked = task(item(i, length=None) for i in range(16))
-    whole = run_choices(asked, scorer(), kept=KeptFile(tmp_path / "whole.jsonl"))
+    whole = run_choices(asked, scorer(), kept=KeptLines(tmp_path / "whole.jsonl", decode_likelihoods))
     data = (tmp_path / "whole.jsonl").read_bytes()
     lines = data.count(b"\n")
     assert lines >= 3
@@ -178,12 +178,12 @@ def test_answers_in_a_file_survive_a_kill_at_any_byte(tmp_path):
     for at in (0, 1, ends[0] - 1, ends[0], ends[0] + 1, ends[1] + 40, len(data) - 1, len(data)):
         path = tmp_path / f"{at}.jsonl"
         path.write_bytes(data[:at])
-        kept = KeptFile(path)
+        kept = KeptLines(path, decode_likelihoods)
         assert kept.dropped == (at not in (0, *ends))
         resumed = run_choices(asked, scorer(), kept=kept)
         assert resumed.items == whole.items
         assert sorted(path.read_bytes().split(b"\n")) == sorted(data.split(b"\n"))
-        again = KeptFile(path)
+        again = KeptLines(path, decode_likelihoods)
         assert again.dropped == 0
         assert all(again.find(item_key(one)) for one in asked.items())
 
@@ -191,15 +191,15 @@ def test_answers_in_a_file_survive_a_kill_at_any_byte(tmp_path):
 def test_a_damaged_line_costs_its_own_items_only(tmp_path):
     asked = task(item(i) for i in range(16))
     path = tmp_path / "kept.jsonl"
-    whole = run_choices(asked, scorer(), kept=KeptFile(path))
+    whole = run_choices(asked, scorer(), kept=KeptLines(path, decode_likelihoods))
     first, second, *rest = path.read_text().splitlines()
     for damaged in (second[:-9], second.replace("nats", "cats"), "null", "[1]", second.replace("[-", "[true, -", 1)):
         path.write_text("\n".join([first, damaged, *rest]) + "\n")
-        kept = KeptFile(path)
+        kept = KeptLines(path, decode_likelihoods)
         assert kept.dropped == 1
         assert run_choices(asked, scorer(), kept=kept).items == whole.items
     with pytest.raises(RunError, match="cannot be kept there"):
-        KeptFile(tmp_path)
+        KeptLines(tmp_path, decode_likelihoods)
 
 
 def test_another_model_version_protocol_or_text_is_another_question(tmp_path):

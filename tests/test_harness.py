@@ -109,6 +109,12 @@ def test_requests_of_any_model_are_answered(tmp_path: Path):
     assert isinstance(told[0], str)
 
 
+def test_weights_are_held_once_and_score_as_they_answer(ours: Any):
+    """What likelihoods are found with is what generates; the weights as they were read are let go."""
+    assert ours._engine.model is ours._model
+    assert [held for held in vars(ours).values() if isinstance(held, torch.nn.Module)] == [ours._model]
+
+
 def test_an_adapter_is_applied(directory: Path, ours: Any, tmp_path: Path):
     from smidgen.harness.model import SmidgenLM
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Smidgen
-from evaluated import answers, evaluate, make_model
+from evaluated import answers, evaluate, make_model, rewrite
 from smidgen.reports.entrants import find_entrants
 from smidgen.reports.leaderboard import columns_of, leaderboard_notes, ordered, render_leaderboard
 from smidgen.reports.standing import EvalFiles
@@ -133,6 +133,20 @@ def test_the_mean_is_of_the_tasks_that_most_were_asked(runs: Path):
     assert [one.name for one in ordered(field, columns_of(field))][-2:] == ["asked-less", "bare"]
 
 
+def test_a_mean_over_other_items_is_marked_and_no_peer(runs: Path):
+    """Fewer rows in the file, without a limit, or another version of a task."""
+    fewer = {"arc_easy": answers(0.99, 200), "piqa": answers(0.99, 200, seed=1, prefix="piqa")}
+    evaluate(make_model(runs / "fewer"), fewer, more={"of": 400})
+    whole = {"arc_easy": answers(0.98), "piqa": answers(0.98, seed=1, prefix="piqa")}
+    evaluate(make_model(runs / "version"), whole, more={"version": "2.0"})
+    mean = next(column for column in columns_of(find_entrants(runs)) if column.title == "above chance")
+    assert mean.marks["large"].beside == ""
+    assert mean.marks["fewer"].beside.startswith("limited, other items")
+    assert mean.marks["version"].beside.startswith("other items")
+    assert len({mean.marks[name].among for name in ("large", "fewer", "version", "trial")}) == 4
+    assert [name for name in mean.marks if mean.is_top(name)] == ["large"]
+
+
 def test_what_limits_it_is_said(runs: Path):
     seen = {"share": 0.021, "score_clean": {"value": 0.27}}
     evaluate(
@@ -158,6 +172,19 @@ def test_a_damaged_record_leaves_the_model_in_and_is_said(smidgen: Smidgen, runs
     assert "small/model/evals.json: is damaged" in told
     assert "large/metrics.json: cannot be read" in told
     assert {one.name for one in find_entrants(runs).entrants} == {"small", "large", "trial", "bare"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("parameters", "x"), ("parameters", -1), ("file_bytes", 10**400), ("parameters", True)]
+)
+def test_a_cost_that_is_no_count_is_passed_over(runs: Path, key: str, value: object):
+    rewrite(runs / "large/model", lambda content: content["evals"][0].update({key: value}))
+    assert "large" in render_leaderboard(find_entrants(runs))
+
+
+def test_a_perplexity_beyond_all_numbers_stands_in_the_table_and_in_no_figure(runs: Path):
+    rewrite(runs / "large/model", lambda content: content["evals"][0]["tasks"][0].update(value=None))
+    assert "large" in render_leaderboard(find_entrants(runs))
 
 
 def test_the_verb_writes_the_page_and_a_table(smidgen: Smidgen, runs: Path, tmp_path: Path):

@@ -69,6 +69,19 @@ def test_numbers_written_as_text_are_read(folder: Path) -> None:
     assert list(load("piqa", folder).items()) == items
 
 
+def test_a_name_of_digits_may_be_a_number(folder: Path) -> None:
+    """Winogrande's answer is the text 1 or 2 where it was published, and a number where a table was made of it."""
+    items = list(load("winogrande", folder).items())
+    for path in folder.glob("winogrande/*"):
+        path.unlink()
+    rows = [row | {"answer": int(row["answer"])} for row in ROWS["winogrande/validation"]]
+    write_rows(folder / "winogrande/validation.jsonl", rows)
+    assert list(load("winogrande", folder).items()) == items
+    write_rows(folder / "winogrande/validation.jsonl", [rows[0] | {"answer": True}])
+    with pytest.raises(DataError, match="must be one of 1, 2, not True"):
+        list(load("winogrande", folder).items())
+
+
 def changed(name: str, **columns: Any) -> list[dict[str, Any]]:
     """Return two good rows and a bad one, which lacks the columns that are None."""
     good = ROWS[name][0]
@@ -182,6 +195,7 @@ def test_another_split_and_missing_paradigms_are_said_and_noted(folder: Path) ->
     blimp = load_suite_task("blimp", folder, said.append)
     assert said[0] == "task sciq: measured on the validation split, as the test split of sciq is not here."
     assert said[1].startswith("task blimp: 65 of 67 paradigms are not here: anaphor_gender_agreement, ")
+    assert said[1].endswith(", animate_subject_passive and 62 more.")
     assert (sciq.notes, blimp.notes) == ((said[0][27:-1],), ("2 of 67 paradigms",))
     assert [item.kind for item in blimp.items()] == ["adjunct_island", "adjunct_island", "passive_1"]
     assert load("arc_easy", folder).notes == ()

@@ -24,9 +24,9 @@ _COLUMNS = ["task", "A", "B", "B - A [95%]", "items", "p", "shown"]
 def command(first: str, second: str, tasks: tuple[str, ...], metric: str | None, seed: int, as_json: bool) -> None:
     """Compare two models that were evaluated, on the very items both were asked.
 
-    A and B are runs, model directories, .gguf files or pulled names. A difference is called one only if its 95%
-    interval leaves out 0 (paired bootstrap over items) and the items where they differ lean to one side (exact sign
-    test).
+    A and B are runs, model directories, adapters, .gguf files or pulled names. A difference is called one only if its
+    95% interval leaves out 0 (paired bootstrap over items) and the items where they differ lean to one side (exact
+    sign test).
     """
     from smidgen.journey.comparison import compare_models
 

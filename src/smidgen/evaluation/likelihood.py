@@ -6,7 +6,7 @@ for every model through its contract; give it one prepared for decoding and it i
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +18,6 @@ from smidgen.errors import CheckpointError, ConfigError, DataError, TokenizerErr
 from smidgen.evaluation.branches import Run, Span, group_neighbours, grow, into_forwards, plan_batches
 from smidgen.models import LanguageModel
 from smidgen.models.stats import kv_bytes_per_symbol
-from smidgen.tokenizers.base import Tokenizer
 from smidgen.tokenizers.bytes import text_bytes
 
 BATCH_SYMBOLS = 8192
@@ -50,6 +49,38 @@ class Pair(Protocol):
     @property
     def continuation(self) -> str:
         """What is scored."""
+        ...
+
+
+class Vocabulary(Protocol):
+    """What of a tokenizer it takes to score: every `tokenizers.Tokenizer` is one, and says there what these mean."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, specials included."""
+        ...
+
+    @property
+    def bos_id(self) -> int:
+        """The id a text begins with for the model."""
+        ...
+
+    @property
+    def puts_bos(self) -> bool:
+        """Whether `bos_id` stands before every text."""
+        ...
+
+    @property
+    def template_symbols(self) -> Mapping[str, str]:
+        """The names a chat template may use for special symbols, and what they stand for."""
+        ...
+
+    def special_id(self, symbol: str) -> int:
+        """Return the id of a special symbol. Raises TokenizerError if there is none of that name."""
+        ...
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode many texts."""
         ...
 
 
@@ -86,7 +117,7 @@ class Scorer:
     def __init__(
         self,
         model: LanguageModel,
-        tokenizer: Tokenizer,
+        tokenizer: Vocabulary,
         max_len: int | None = None,
         batch_symbols: int = BATCH_SYMBOLS,
     ) -> None:
@@ -110,10 +141,9 @@ class Scorer:
     @property
     def protocol(self) -> dict[str, Any]:
         """What decides the numbers beside model and items: two scores compare only where it is equal."""
-        dtype = self.model.compute_dtype or next(self.model.parameters()).dtype
         return {
             "context": self.max_len,
-            "precision": str(dtype).removeprefix("torch."),
+            "precision": precision_of(self.model),
             "begins_with": self.tokenizer.bos_id if self.tokenizer.puts_bos else None,
             "empty_context": empty_context_id(self.tokenizer),
         }
@@ -182,7 +212,7 @@ class Scorer:
 
 def score_choices(
     model: LanguageModel,
-    tokenizer: Tokenizer,
+    tokenizer: Vocabulary,
     pairs: Sequence[Pair],
     *,
     max_len: int | None = None,
@@ -204,7 +234,12 @@ def score_choices(
     return [found[i] for i in range(len(pairs))]
 
 
-def empty_context_id(tokenizer: Tokenizer) -> int:
+def precision_of(model: LanguageModel) -> str:
+    """Return the number format a model computes in, `bfloat16`."""
+    return str(model.compute_dtype or next(model.parameters()).dtype).removeprefix("torch.")
+
+
+def empty_context_id(tokenizer: Vocabulary) -> int:
     """Return the symbol that stands for an empty context: as in the harness `bos_token`, or else the document's end."""
     name = tokenizer.template_symbols.get("bos_token")
     try:

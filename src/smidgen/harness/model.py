@@ -21,7 +21,7 @@ from smidgen.evaluation.contexts import encode_context
 from smidgen.evaluation.likelihood import score_choices
 from smidgen.harness.options import read_gen_kwargs
 from smidgen.harness.rolling import text_log_probs
-from smidgen.harness.symbols import specials_meant
+from smidgen.harness.symbols import SpecialsMeant
 from smidgen.inference import Engine, prepare_for_decoding
 from smidgen.models.stats import count_parameters
 from smidgen.runtime import choose_dtype, open_runtime
@@ -77,8 +77,12 @@ class SmidgenLM(LM):
         loaded = load_model(path, dtype=chosen, device=runtime.device)
         if adapter is not None:
             load_adapter(adapter, loaded.model)
-        self._model, self._tokenizer, self._dtype = loaded.model.eval(), loaded.tokenizer, chosen
-        self._meant = specials_meant(self._tokenizer)
+        self._parameters = count_parameters(loaded.model.config).total
+        self._fingerprint = model_fingerprint(loaded.model)
+        # Laid out once, for likelihoods, whole texts and answers alike; the weights as they were read are let go.
+        self._model = prepare_for_decoding(loaded.model)
+        self._tokenizer, self._dtype = loaded.tokenizer, chosen
+        self._meant = SpecialsMeant(self._tokenizer)
         self._device = runtime.device
         self._path, self._adapter = str(path), adapter
         self.max_length = int(max_length or self._model.config.max_seq_len)
@@ -154,17 +158,16 @@ class SmidgenLM(LM):
     def get_model_info(self) -> dict[str, Any]:
         """Return what stands in the results for the model."""
         return {
-            "model_num_parameters": count_parameters(self._model.config).total,
+            "model_num_parameters": self._parameters,
             "model_dtype": str(self._dtype),
-            "model_sha": model_fingerprint(self._model),
+            "model_sha": self._fingerprint,
             "model_adapter": self._adapter,
             "smidgen_version": __version__,
         }
 
     @cached_property
     def _engine(self) -> Engine:
-        prepared = prepare_for_decoding(self._model)
-        return Engine(prepared, self._tokenizer, max_rows=_ENGINE_ROWS, max_len=self.max_length)
+        return Engine(self._model, self._tokenizer, max_rows=_ENGINE_ROWS, max_len=self.max_length)
 
     def _count(self, shortened: int, what: str) -> None:
         """Say how many requests lost their beginning."""

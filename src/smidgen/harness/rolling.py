@@ -6,15 +6,14 @@ from itertools import chain
 import numpy as np
 
 from smidgen.evaluation.bits_per_byte import score
-from smidgen.evaluation.likelihood import empty_context_id
+from smidgen.evaluation.likelihood import Vocabulary, empty_context_id
 from smidgen.evaluation.windows import UNSCORED, ScoredSequence, batch_windows, cut_windows
 from smidgen.models import LanguageModel
-from smidgen.tokenizers.base import Tokenizer
 
 _BATCH_SYMBOLS = 8192
 
 
-def text_log_probs(model: LanguageModel, tokenizer: Tokenizer, texts: Sequence[str], context: int) -> list[float]:
+def text_log_probs(model: LanguageModel, tokenizer: Vocabulary, texts: Sequence[str], context: int) -> list[float]:
     """Return the log-probability of each text, 0 for an empty one.
 
     Windows of the whole context do not overlap but for the last, which is as long as the others (`lm_eval/utils.py`,

@@ -17,12 +17,13 @@ from smidgen.checkpoint.adapters import load_adapter
 from smidgen.data.corpus import Corpus
 from smidgen.errors import ConfigError, DataError, RunError, SmidgenError, TokenizerError
 from smidgen.evaluation.bits_per_byte import bits_per_byte, bits_per_byte_of_symbols
+from smidgen.evaluation.likelihood import precision_of
 from smidgen.evaluation.passes import Sampled
 from smidgen.journey.exposure import find_exposure, training_texts
 from smidgen.journey.material import open_material
 from smidgen.journey.measuring import Measuring, Outcome, bits_outcome
 from smidgen.journey.screen import Screen
-from smidgen.journey.standing import find_evals, keep_eval
+from smidgen.journey.standing import find_model_evals, keep_eval
 from smidgen.journey.suite import Asked as AskedTask
 from smidgen.journey.suite import Chosen, choose, refuse_unknown
 from smidgen.models.stats import count_parameters
@@ -89,7 +90,7 @@ def assess(wanted: Asked, device: str | None, screen: Screen) -> Found:
     """
     source, run = wanted.source, RunDirectory(wanted.source)
     files = _files(wanted, screen)
-    chosen = choose(wanted.tasks, wanted.suite, wanted.data, screen.say)
+    chosen = choose(wanted.tasks, wanted.suite, wanted.data, wanted.limit, screen.say)
     if wanted.text is None and not run.has_data and not chosen.tasks:
         raise ConfigError(f"{source}: is no run with a held-out text. Name a text: smidgen eval {source} TEXT")
     if wanted.contamination is not None:  # refused now, and not when all is answered
@@ -98,6 +99,7 @@ def assess(wanted: Asked, device: str | None, screen: Screen) -> Found:
     loaded = load_model(source, dtype=runtime.dtype, device=runtime.device)
     adapter = load_adapter(wanted.adapter, loaded.model) if wanted.adapter is not None else None
     chosen = _speakable(chosen, loaded.tokenizer, source, bool(wanted.tasks))
+    _say_unheard(wanted, chosen, screen)
     identity = _identity(loaded, adapter)
     begun = time.perf_counter()
     scored = _score_text(wanted, loaded, run)
@@ -132,15 +134,11 @@ def assess(wanted: Asked, device: str | None, screen: Screen) -> Found:
         "tasks": [outcome.row for outcome in outcomes],
         "seconds": round(time.perf_counter() - begun, 1),
         "parameters": count_parameters(loaded.model.config).total,
-        "file_bytes": shipped_bytes(loaded.directory),
+        "file_bytes": _file_bytes(loaded.directory, wanted.adapter),
     }
-    if files is not None:
-        try:
-            keep_eval(files, record, {outcome.row["name"]: outcome.lines for outcome in outcomes})
-        except OSError as error:
-            raise RunError(f"{files.file}: the evaluation could not be kept there ({error.strerror}).") from None
+    kept = _keep(files, record, outcomes, screen) if files is not None else None
     told = None if scored is None else str(wanted.text or f"{source}, held out")
-    return Found(record, scored.row["metrics"] if scored else None, told, tuple(skipped), files.file if files else None)
+    return Found(record, scored.row["metrics"] if scored else None, told, tuple(skipped), kept)
 
 
 def _files(wanted: Asked, screen: Screen) -> EvalFiles | None:
@@ -149,19 +147,44 @@ def _files(wanted: Asked, screen: Screen) -> EvalFiles | None:
     None, which is said, where nothing can be kept. Raises SmidgenError for a model that is not there, or damaged files.
     """
     refuse_unknown(wanted.tasks)
-    if wanted.adapter is None:
-        files = find_evals(wanted.source)
-    else:
-        find_evals(wanted.source)
-        files = EvalFiles.beside(Path(wanted.adapter)) if Path(wanted.adapter).is_dir() else None
-    if files is None:
-        screen.say("not kept: an adapter that is a line of text has no folder for an evaluation.")
-        return None
+    files = find_model_evals(wanted.source)
+    if wanted.adapter is not None:
+        place = Path(wanted.adapter)
+        if not place.is_dir():
+            screen.say("not kept: an adapter that is a line of text has no folder for an evaluation.")
+            return None
+        files = EvalFiles.beside(place)
     read_evals(files)
     if not os.access(files.file.parent, os.W_OK):
         screen.say(f"not kept: {files.file.parent} may not be written.")
         return None
     return files
+
+
+def _say_unheard(wanted: Asked, chosen: Chosen, screen: Screen) -> None:
+    """Say of every option that changes nothing here that it does not."""
+    if wanted.limit and not chosen.tasks:
+        screen.say("--limit changes nothing: no task is asked. How much text is scored, --max-bytes says.")
+    if wanted.samples and not any(not isinstance(task, ChoiceTask) for task in chosen.tasks):
+        screen.say("--samples changes nothing: no task is asked that is answered in text.")
+    if wanted.contamination is not None and not chosen.tasks:
+        screen.say("--contamination changes nothing: there are no items to look for, as no task is asked.")
+
+
+def _file_bytes(directory: Path, adapter: str | None) -> int:
+    """Return what has to be shipped: the model, and the adapter where that is files."""
+    added = shipped_bytes(Path(adapter)) if adapter is not None and Path(adapter).is_dir() else 0
+    return shipped_bytes(directory) + added
+
+
+def _keep(files: EvalFiles, record: dict[str, Any], outcomes: Sequence[Outcome], screen: Screen) -> Path | None:
+    """Keep what was found and return where; where that fails it is said, and the table is shown all the same."""
+    try:
+        keep_eval(files, record, {outcome.row["name"]: outcome.lines for outcome in outcomes})
+    except RunError as error:
+        screen.say(f"not kept: {error}")
+        return None
+    return files.file
 
 
 def _speakable(chosen: Chosen, tokenizer: Tokenizer, source: str, named: bool) -> Chosen:
@@ -232,12 +255,14 @@ def _score_text(wanted: Asked, loaded: LoadedModel, run: RunDirectory) -> Outcom
     else:
         return None
     digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16] for text in texts]
-    return bits_outcome(measured, name, digests)
+    return bits_outcome(measured, name, digests, precision_of(loaded.model))
 
 
 def _expose(outcomes: Sequence[Outcome], source: Path, screen: Screen) -> None:
     """Look for every item in training text, and tell the scores with and without those found."""
     searched = {outcome.row["name"]: outcome for outcome in outcomes if outcome.texts}
+    if not searched:
+        return
     exposures = find_exposure(source, {name: outcome.texts for name, outcome in searched.items()}, screen.say)
     for name, exposure in exposures.items():
         scores = {line["id"]: line["score"] for line in searched[name].lines}

@@ -14,7 +14,10 @@ from smidgen.evaluation.choices import LARGEST_NATS
 from smidgen.evaluation.intervals import Estimate
 from smidgen.evaluation.versus import Comparison, Item, Paired, compare_means, compare_scores, pair_items, withstands
 from smidgen.journey.standing import find_evals
-from smidgen.reports.standing import EvalFiles, Score, Standing, read_items, read_standing
+from smidgen.reports.standing import EvalFiles, Score, Standing, is_adapter, read_items, read_standing
+
+_WAYS_TOLD = 4
+"""Differences of protocols that are told one by one."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class TaskComparison:
     """How the items they were asked differ; empty where they are the same."""
     part: str
     """How many of how many were asked; empty where that is all of them."""
+    ways: tuple[str, ...] = ()
+    """How the ways they were asked in differ; empty where they are the same."""
 
     def verdict(self, first: str, second: str) -> str:
         """Return the verdict by name."""
@@ -64,6 +69,7 @@ class TaskComparison:
             "only_b": paired.only_ours,
             "changed": paired.changed,
             "part": self.part,
+            "asked_differently": list(self.ways),
         }
 
 
@@ -127,7 +133,8 @@ def compare_models(
 def _standing(source: str, files: EvalFiles) -> Standing:
     standing = read_standing(files)
     if standing is None or not standing.scores:
-        raise RunError(f"{source}: was never evaluated. Do that first: smidgen eval {source} --suite --data DIR")
+        named = f"BASE --adapter {source}" if is_adapter(files.file.parent) else source
+        raise RunError(f"{source}: was never evaluated. Do that first: smidgen eval {named} --suite --data DIR")
     return standing
 
 
@@ -179,7 +186,10 @@ def _compare(a: Score, b: Score, paired: Paired, metric: str | None, seed: int) 
     unequal = f"compared on the {len(paired.ids):,} both were asked ({', '.join(parts)})" if parts else ""
     asked = a.asked() if a.asked() == b.asked() else f"A {a.asked()}, B {b.asked()}"
     found = compare_scores(paired.ours, paired.theirs, seed, lower_is_better=score.is_lower_better)
-    return TaskComparison(score, paired, found, unequal, asked if a.is_part or b.is_part else "")
+    keys = dict.fromkeys([*a.protocol, *b.protocol])
+    differing = [key for key in keys if a.protocol.get(key) != b.protocol.get(key)]
+    ways = tuple(f"{key}: A {a.protocol.get(key)}, B {b.protocol.get(key)}" for key in differing)
+    return TaskComparison(score, paired, found, unequal, asked if a.is_part or b.is_part else "", ways)
 
 
 def _mean(compared: Sequence[TaskComparison], seed: int) -> Estimate | None:
@@ -192,26 +202,25 @@ def _notes(a: Standing, b: Standing, compared: Sequence[TaskComparison]) -> tupl
     notes = []
     if a.model == b.model:
         notes.append("A and B have the same weights.")
-    shared = {task.score.name for task in compared}
-    protocols = [[s.protocol for s in standing.scores if s.name in shared] for standing in (a, b)]
-    first, second = map(_merged, protocols)
-    keys = sorted(key for key in {*first, *second} if first.get(key) != second.get(key))
-    if keys:
-        told = "; ".join(f"{key}: A {first.get(key)}, B {second.get(key)}" for key in keys[:4])
-        notes.append(f"They were asked in different ways ({told}).")
+    ways: dict[str, list[str]] = {}
+    for task in compared:
+        for way in task.ways:
+            ways.setdefault(way, []).append(task.score.name)
+    if ways:
+        where = {way: "" if len(names) == len(compared) else f" at {_listed(names)}" for way, names in ways.items()}
+        told = "; ".join(f"{way}{at}" for way, at in list(where.items())[:_WAYS_TOLD])
+        more = f"; and {len(ways) - _WAYS_TOLD} more" if len(ways) > _WAYS_TOLD else ""
+        notes.append(f"They were asked in different ways ({told}{more}).")
     shown = [task for task in compared if task.found.verdict != "no difference shown"]
     if len(compared) > 1 and shown:
         kept = withstands([task.found.p for task in compared])
         still = sum(keep and task in shown for keep, task in zip(kept, compared, strict=True))
+        stand = f"{still} of the {len(shown)} differences stand" if len(shown) > 1 else "the difference stands" * still
         notes.append(
             f"{len(compared)} comparisons at 95%: chance alone shows a difference in one of twenty. Taken together "
-            f"(Holm), {still} of the {len(shown)} differences stand."
+            f"(Holm), {stand or 'the difference does not stand'}."
         )
     return tuple(notes)
-
-
-def _merged(protocols: Sequence[Any]) -> dict[str, Any]:
-    return {key: value for protocol in protocols for key, value in protocol.items()}
 
 
 def _listed(names: Sequence[str]) -> str:

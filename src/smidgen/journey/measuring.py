@@ -17,8 +17,7 @@ from smidgen.evaluation.likelihood import Scorer
 from smidgen.evaluation.passes import Sampled
 from smidgen.evaluation.runner import TaskResult, run_completions, run_task
 from smidgen.inference import Engine, prepare_for_decoding
-from smidgen.journey.answers import open_texts
-from smidgen.journey.kept import open_kept
+from smidgen.journey.kept import open_kept, open_texts
 from smidgen.journey.suite import Asked
 from smidgen.models.stats import kv_bytes_per_symbol
 from smidgen.runtime import cache_home
@@ -155,8 +154,8 @@ def _text_lines(result: TaskResult) -> Iterator[dict[str, Any]]:
         }
 
 
-def bits_outcome(measured: Measured, name: str, digests: Sequence[str]) -> Outcome:
-    """Return the entry of a text that was scored, named so that two texts never stand for each other."""
+def bits_outcome(measured: Measured, name: str, digests: Sequence[str], precision: str) -> Outcome:
+    """Return the entry of a text that was scored; `digests` name its documents, so that two texts are never paired."""
     value, error = measured.bits_per_byte, measured.standard_error
     reach = 1.96 * error if error is not None else None
     row = {
@@ -172,6 +171,7 @@ def bits_outcome(measured: Measured, name: str, digests: Sequence[str]) -> Outco
         "chance": None,
         "corrected": None,
         "metrics": measured.as_dict(),
+        "protocol": measured.protocol.model_dump() | {"precision": precision},
         "cut": 0,
         "contamination": None,
     }

@@ -1,33 +1,50 @@
 """Keeping what an evaluation found: a record and item scores beside the weights, and the table of the model's card.
 
-What the files hold is told in `reports/standing.py`, which reads them. Call `open_evals` before an evaluation begins,
-so that a damaged file is refused before hours of work and not after; `keep_eval` when it is done.
+What the files hold is told in `reports/standing.py`, which reads them. Read them before an evaluation begins, so that
+a damaged file is refused before hours of work and not after; call `keep_eval` when it is done.
 """
 
+import contextlib
 import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from smidgen.checkpoint.cache import cached, unknown_name
+from smidgen.checkpoint.cache import CATALOGUE, cached, unknown_name
 from smidgen.checkpoint.directory import resolve_directory
 from smidgen.errors import CheckpointError, RunError
 from smidgen.reports.card import with_scores
-from smidgen.reports.standing import FORMAT, EvalFiles, Standing, read_evals, read_standing
+from smidgen.reports.standing import FORMAT, EvalFiles, Standing, is_adapter, read_evals, read_standing
 from smidgen.runs import atomic_write
 
 Row = Mapping[str, Any]
 
 
 def find_evals(source: str | Path) -> EvalFiles:
+    """Return where the evaluations of a model, an adapter or the run that made one lie; nothing is loaded.
+
+    Raises CheckpointError if there is neither.
+    """
+    path = Path(source)
+    if not any((place / "config.json").is_file() for place in (path, path / "model")):
+        for place in (path, path / "adapter"):
+            if is_adapter(place):
+                return EvalFiles.beside(place)
+    return find_model_evals(source)
+
+
+def find_model_evals(source: str | Path) -> EvalFiles:
     """Return where the evaluations of a run, a model directory, a .gguf file or a pulled name lie; nothing is loaded.
 
     Raises CheckpointError if there is no such model.
     """
     path = Path(source)
+    if is_adapter(path) and not (path / "config.json").is_file():
+        raise CheckpointError(f"{source}: is an adapter, not a model. Name its base, and --adapter {source}")
     if path.is_dir():
         return EvalFiles.beside(resolve_directory(path))
     if path.suffix == ".gguf" and path.is_file():
@@ -36,34 +53,29 @@ def find_evals(source: str | Path) -> EvalFiles:
     if target is None or path.exists():
         raise unknown_name(str(source))
     if not target.is_dir():
-        raise CheckpointError(f"{source}: is not here yet. Fetch it first: smidgen pull {source}")
+        where = "is not here yet" if source in CATALOGUE else "no such directory, and nothing of that name was pulled"
+        raise CheckpointError(f"{source}: {where}. From the hub: smidgen pull {source}")
     return EvalFiles.beside(target)
-
-
-def open_evals(source: str | Path) -> EvalFiles:
-    """Return where the evaluations of a model lie, once it is sure that one more can be written there.
-
-    Raises RunError if what is there is damaged or of a later version, or if the place cannot be written.
-    """
-    files = find_evals(source)
-    read_evals(files)
-    if not os.access(files.file.parent, os.W_OK):
-        raise RunError(f"{files.file.parent}: may not be written, so nothing could be kept. Copy the model elsewhere.")
-    return files
 
 
 def keep_eval(files: EvalFiles, record: Row, items: Mapping[str, Sequence[Row]]) -> Standing:
     """Add an evaluation to a model's own, write its item scores, bring its card up to date; return what is known now.
 
     `record` is as in `reports/standing.py`; `items` are the lines of each task by its name, {"id", "hash", "score",
-    ...}, where `score` is the task's metric and `hash` names the strings that were asked. Raises RunError.
+    ...}, where `score` is the task's metric and `hash` names the strings that were asked. Another evaluation that ends
+    at the same moment waits, and loses nothing. Raises RunError.
     """
+    with _alone(files.file.parent):
+        return _keep(files, record, items)
+
+
+def _keep(files: EvalFiles, record: Row, items: Mapping[str, Sequence[Row]]) -> Standing:
     tasks = []
     for task in record["tasks"]:
         rows = items.get(task["name"], ())
         name = f"{_plain(task['name'])}-{_plain(task['version'])}-{items_hash(rows)}.jsonl" if rows else ""
         if rows:
-            files.folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(files.folder)
             content = "".join(json.dumps(dict(row)) + "\n" for row in rows)
             atomic_write(files.folder / name, content)
         tasks.append({**task, "items": name, "items_hash": items_hash(rows) if rows else task.get("items_hash", "")})
@@ -75,11 +87,47 @@ def keep_eval(files: EvalFiles, record: Row, items: Mapping[str, Sequence[Row]])
         s.items for s in standing.scores
     }:
         if name:
-            (files.folder / name).unlink(missing_ok=True)  # a later evaluation has taken its place
+            with contextlib.suppress(OSError):
+                (files.folder / name).unlink()  # a later evaluation has taken its place
     card = files.file.with_name("README.md")
     if files.file.name == "evals.json" and card.is_file():
-        atomic_write(card, with_scores(card.read_text(encoding="utf-8"), standing))
+        text = with_scores(card.read_text(encoding="utf-8", errors="surrogateescape"), standing)
+        atomic_write(card, text.encode("utf-8", "surrogateescape"))  # bytes that are no UTF-8 stay what they are
     return standing
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder's evaluations until this process has written its own; no file is left behind by that.
+
+    Where a folder cannot be held (Windows, some network disks) two that end in the same second may lose one record.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise _refusal(folder, error) from None
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refusal(folder, error) from None
+
+
+def _refusal(folder: Path, error: OSError) -> RunError:
+    return RunError(f"{folder}: an evaluation cannot be kept there ({error.strerror}).")
 
 
 def items_hash(rows: Sequence[Row]) -> str:

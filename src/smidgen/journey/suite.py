@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from smidgen.errors import ConfigError, DataError, MissingExtraError
 from smidgen.tasks import TASKS, Task, load_task
 from smidgen.tasks.choice import ChoiceTask
 from smidgen.tasks.completion import CompletionTask
+from smidgen.tasks.own import OwnTask
 from smidgen.tasks.suite import SUITE, load_suite_task
 
 Asked = ChoiceTask | CompletionTask | Task
@@ -16,6 +18,8 @@ IN_CONVERSATION = ("summarization", "translation", "village")
 """What of the whole suite is asked in conversation, behind the harness's own tasks."""
 WHOLE = (*SUITE, *IN_CONVERSATION)
 """The whole suite, in the order of its table."""
+_MOST_READ = 1_000_000
+"""Examples of a task in a Python file; one that has more has no end."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +31,26 @@ class Chosen:
     """Name and reason."""
 
 
-def choose(names: Sequence[str], suite: bool, data: Path | None, say: Callable[[str], None]) -> Chosen:
+def choose(
+    names: Sequence[str], suite: bool, data: Path | None, limit: int | None, say: Callable[[str], None]
+) -> Chosen:
     """Return the tasks that names mean; without a name and with `suite`, the whole suite.
 
     With `suite` a name is looked for in it first, without it last: `gsm8k` is the harness's five-shot prompt there and
     a question in conversation here. Of the whole suite a set that is missing or broken is skipped, and told now
-    and in the end. Raises ConfigError for a name nobody knows, DataError for a named task without a whole file.
+    and in the end. A task in a Python file is read as far as `limit` will ask it. Raises ConfigError for a name nobody
+    knows, DataError for a named task without a whole file.
     """
     if names or not suite:
-        return Chosen(tuple(_checked(_load(name, suite, data, say)) for name in dict.fromkeys(names)))
+        named = tuple(_checked(_load(name, suite, data, say), limit) for name in dict.fromkeys(names))
+        if len({task.name for task in named}) < len(named):  # their scores would stand for each other
+            one = next(task.name for at, task in enumerate(named) if task.name in {t.name for t in named[:at]})
+            raise ConfigError(f"two of the tasks are called {one}. Rename one, or give two commands.")
+        return Chosen(named)
     tasks, skipped = [], []
     for name in WHOLE:
         try:
-            tasks.append(_checked(_load(name, True, data, say)))
+            tasks.append(_checked(_load(name, True, data, say), limit))
         except (DataError, MissingExtraError) as error:
             skipped.append((name, str(error).partition("\n")[0]))
             say(f"not asked: {name}: {skipped[-1][1]}")
@@ -67,10 +78,14 @@ def _load(name: str, suite: bool, data: Path | None, say: Callable[[str], None])
         raise ConfigError(f"{error}{known if 'is no task' in str(error) else ''}") from None
 
 
-def _checked(task: Asked) -> Asked:
+def _checked(task: Asked, limit: int | None) -> Asked:
     """Return a task after its files were read once. Raises DataError for a row that is none, with its place."""
     if isinstance(task, ChoiceTask | CompletionTask):
         _ = task.rows
+    elif isinstance(task, OwnTask):  # whose examples are made one by one: the last may be the broken one
+        most = min(limit or _MOST_READ + 1, _MOST_READ + 1)
+        if sum(1 for _ in islice(task.examples(), most)) > _MOST_READ:
+            raise DataError(f"{task.path}: examples() goes on beyond {_MOST_READ:,}. Say how many: --limit N")
     else:
-        next(iter(task.examples()), None)
+        next(iter(task.examples()), None)  # of a file that is all of it; what is drawn cannot be broken
     return task

@@ -14,7 +14,7 @@ from typing import Any
 
 from smidgen.errors import RunError
 from smidgen.reports.records import Record, as_table
-from smidgen.reports.standing import OWN_TEXT, EvalFiles, Standing, read_standing
+from smidgen.reports.standing import OWN_TEXT, EvalFiles, Standing, is_adapter, read_standing
 from smidgen.runs import RunDirectory
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -50,7 +50,7 @@ class Entrant:
     """The folder it lies in, for those in a study; empty at the top."""
     parameters: int | None
     file_bytes: int
-    """Bytes of what ships: weights, tokenizer and settings."""
+    """Bytes of what ships: weights, tokenizer and settings; of an adapter its own and its base's."""
     seconds: float | None
     """Seconds of training."""
     held_out: HeldOut | None
@@ -76,7 +76,9 @@ def find_entrants(folder: Path) -> Field:
         run = RunDirectory(place)
         is_run = run.is_started or run.is_finished
         model = place / "model" if is_run else place
-        if not _is_model(model):
+        if is_run and _is_evaluated_adapter(place / "adapter"):
+            model = place / "adapter"
+        if not _is_model(model) and not _is_evaluated_adapter(model):
             without += is_run and run.is_finished
             unfinished += is_run and not run.is_finished
             continue
@@ -103,7 +105,7 @@ def find_entrants(folder: Path) -> Field:
 
 
 def _places(folder: Path) -> Iterator[Path]:
-    """Yield runs, model directories and evaluated .gguf files below a folder; nothing inside of a run but that run."""
+    """Yield runs, model directories, evaluated adapters and .gguf files below a folder; of a run nothing inside it."""
     for parent, folders, files in os.walk(folder):
         here = Path(parent)
         yield from (
@@ -111,7 +113,7 @@ def _places(folder: Path) -> Iterator[Path]:
             for name in sorted(files)
             if name.endswith(".gguf") and EvalFiles.beside(here / name).file.exists()
         )
-        if "recipe.toml" in files or "metrics.json" in files or _is_model(here):
+        if "recipe.toml" in files or "metrics.json" in files or _is_model(here) or _is_evaluated_adapter(here):
             folders.clear()
             yield here
             continue
@@ -124,17 +126,25 @@ def _is_model(path: Path) -> bool:
     return (path / "config.json").is_file() and any((path / name).is_file() for name in _WEIGHTS)
 
 
-def _entrant(place: Path, folder: Path, model: Path, told: tuple[Record, Record], standing: Standing | None) -> Entrant:
-    figures, resolved = told
+def _is_evaluated_adapter(path: Path) -> bool:
+    return is_adapter(path) and EvalFiles.beside(path).file.exists()
+
+
+def _entrant(place: Path, folder: Path, model: Path, run: tuple[Record, Record], standing: Standing | None) -> Entrant:
+    figures, resolved = run
     relative = place.relative_to(folder)
     # Inside of a study the folder `runs` says nothing.
     parts = [part for part in relative.parts if part != "runs"] or [folder.resolve().name]
     seconds = figures.get("seconds")
+    told = standing if is_adapter(model) else None  # the base lies elsewhere: only an evaluation knew it
     return Entrant(
         name="/".join(parts),
         group="/".join(parts[:-1]),
-        parameters=figures.get("parameters") or (standing and standing.parameters) or _count_parameters(model),
-        file_bytes=shipped_bytes(model),
+        parameters=(told and told.parameters)
+        or figures.get("parameters")
+        or (standing and standing.parameters)
+        or _count_parameters(model),
+        file_bytes=(told and told.file_bytes) or shipped_bytes(model),
         seconds=float(seconds) if isinstance(seconds, int | float) else None,
         held_out=_held_out(figures, resolved, standing),
         standing=standing,

@@ -21,8 +21,10 @@ def evaluation_lines(record: Mapping[str, Any], skipped: Sequence[tuple[str, str
     lines = [_aligned(row, widths) for row in rows]
     lines += [f"{task['name']}: {note}." for task in tasks for note in _notes(task)]
     lines += [f"not asked: {name}: {reason}" for name, reason in skipped]
-    if limits := {task["limit"] for task in tasks if task.get("limit") and task["n"] < task.get("rows", 0)}:
-        lines.append(f"a part: the first {limits.pop():,} items of a set (--limit), of each of its kinds as many.")
+    lines += [f"a part (--limit): {told}." for told in _parts(tasks)]
+    if clean := [task["name"] for task in tasks if task.get("contamination") and not task["contamination"]["touched"]]:
+        where = next(task["contamination"]["in"] for task in tasks if task.get("contamination"))
+        lines.append(f"no item was found in {where} of {', '.join(clean)}.")
     return [*lines, *_protocol(record)]
 
 
@@ -101,7 +103,7 @@ def _notes(task: Mapping[str, Any]) -> list[str]:
         notes.append(f"{_items(task['unfit'])} did not fit the context: {treated}")
     if task.get("unended"):
         notes.append(f"answers without an end at {task['options']['max_symbols']:,} symbols: {task['unended']:,}")
-    if task.get("contamination"):
+    if task.get("contamination") and task["contamination"]["touched"]:
         notes.append(_exposed(task))
     return notes
 
@@ -110,10 +112,23 @@ def _items(n: int) -> str:
     return f"{n:,} item{'s' * (n != 1)}"
 
 
+def _parts(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say which items a limit has left of each set: the first, or of a set of several kinds the first of each."""
+    asked: dict[str, list[str]] = {}
+    for task in tasks:
+        if task.get("limit") and task["n"] + task.get("unfit", 0) * _is_choice(task) < task.get("rows", 0):
+            of_each = ", of each of its kinds as many" if _is_choice(task) and task.get("kinds") else ""
+            asked.setdefault(f"the first {task['limit']:,} items{of_each}", []).append(task["name"])
+    return [f"{told}: {', '.join(names)}" for told, names in asked.items()]
+
+
+def _is_choice(task: Mapping[str, Any]) -> bool:
+    """Whether candidates were compared: then kinds are asked evenly, and what does not fit is left out of `n`."""
+    return task["metric"] != "strict"
+
+
 def _exposed(task: Mapping[str, Any]) -> str:
     found = task["contamination"]
-    if not found["touched"]:
-        return f"no item was found in {found['in']}"
     scores = [
         f"{_told(task['metric'], found[key]['value'])} {word}"
         for key, word in (("score_touched", "on those"), ("score_clean", "without them"))
@@ -129,7 +144,8 @@ def _protocol(record: Mapping[str, Any]) -> list[str]:
     texts = [task for task in record["tasks"] if task["metric"] == "bits_per_byte"]
     for task in texts:
         windows = task["metrics"]["protocol"]
-        own = f"context {windows['context']}, stride {windows['stride']}, each of {task['n']:,} documents alone"
+        own = f"context {windows['context']}, stride {windows['stride']}, {task['protocol']['precision']}"
+        own += f", each of {task['n']:,} documents alone"
         lines.append(f"protocol: {task['name']}: {own}; an interval is over documents.")
     if said:
         begins = "nothing" if said["begins_with"] is None else f"symbol {said['begins_with']}"

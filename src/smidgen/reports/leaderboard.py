@@ -4,6 +4,7 @@ One file that fetches nothing; without its script it is a plain table, ordered b
 only means of those that stand in the files.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -138,18 +139,14 @@ def leaderboard_notes(field: Field) -> list[str]:
     if len({one.text for one in _texts_held_out(field.entrants).values()}) > 1:
         notes.append("Bits per byte were measured on different texts: only within one do they compare.")
     versions: dict[str, set[str]] = {}
-    protocols: dict[str, set[str]] = {}
     for _, score in scores:
         versions.setdefault(score.name, set()).add(score.version)
-        for key, value in score.protocol.items():
-            protocols.setdefault(key, set()).add(str(value))
     for name, found in versions.items():
         if len(found) > 1:
             told = ", ".join(sorted(found))
             notes.append(f"{name}: versions {told} stand in one column; scores of different versions do not compare.")
-    differing = [f"{key} ({', '.join(sorted(values))})" for key, values in protocols.items() if len(values) > 1]
-    if differing:
-        notes.append(f"Models were asked in different ways: {'; '.join(differing[:6])}.")
+    if ways := _ways([score for _, score in scores]):
+        notes.append(f"Models were asked in different ways: {'; '.join(ways[:6])}.")
     if any(score.is_part for _, score in scores):
         notes.append(
             "“n of m”: only so many of the published items were asked. The interval covers that; a part chosen as "
@@ -163,6 +160,20 @@ def leaderboard_notes(field: Field) -> list[str]:
     if others:
         notes.append(f"{others} evaluations of weights that have been replaced are left out.")
     return [*notes, *field.notes]
+
+
+def _ways(scores: Sequence[Score]) -> list[str]:
+    """Return how the protocols of one task differ between models, each with the tasks it holds for."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for score in scores:
+        for key, value in score.protocol.items():
+            found.setdefault((key, score.name), set()).add(str(value))
+    tasks: dict[str, list[str]] = {}
+    for (key, name), values in found.items():
+        if len(values) > 1:
+            tasks.setdefault(f"{key} ({', '.join(sorted(values))})", []).append(name)
+    many = [f"{names[0]} and {len(names) - 1} more" if len(names) > 2 else ", ".join(names) for names in tasks.values()]
+    return [f"{way} at {names}" for way, names in zip(tasks, many, strict=True)]
 
 
 def _seen(name: str, standing: Standing) -> str:
@@ -238,7 +249,7 @@ def _mark(score: Score) -> Mark:
     told = f"{score.name} {score.version}, {score.metric}: {score.told(score.value)}"
     told += f", 95% interval {score.told(score.low)} to {score.told(score.high)}" if reach is not None else ""
     told += f", {score.asked()} items, {score.at[:10]}"
-    among = score.items_hash or f"version {score.version}, {score.asked()} items"
+    among = f"version {score.version}, {score.items_hash or score.asked()}"
     return Mark(score.value, reach, ", ".join(beside), told, among, score.limit is not None)
 
 
@@ -253,21 +264,27 @@ def _mean(entrants: Sequence[Entrant]) -> Column | None:
     if not sets:
         return None
     suite = max(sets, key=lambda tasks: (sum(tasks <= set(own) for own in asked.values()) * len(tasks), len(tasks)))
+    owners = {name: [scores[task] for task in sorted(suite)] for name, scores in asked.items() if suite <= set(scores)}
+    sets_of_items = [items for items, _ in Counter(map(_items_of, owners.values())).most_common()]
     marks = {}
-    for name, scores in asked.items():
-        own = [scores[task] for task in sorted(suite) if task in scores]
-        if len(own) == len(suite):
-            reaches = [_above_chance_reach(score) ** 2 for score in own]
-            parts = sum(score.limit is not None for score in own)
-            marks[name] = Mark(
-                fmean(score.corrected or 0.0 for score in own),
-                sum(reaches) ** 0.5 / len(own),
-                "limited" if parts else "",
-                f"mean over {', '.join(sorted(suite))}",
-                "limited" if parts else "",
-                parts > 0,
-            )
+    for name, own in owners.items():
+        other = sets_of_items.index(_items_of(own))
+        limits = ["limited"] * any(score.is_part for score in own) + [f"other items {other}"] * (other > 0)
+        beside = ", ".join(limits)
+        marks[name] = Mark(
+            fmean(score.corrected or 0.0 for score in own),
+            math.hypot(*map(_above_chance_reach, own)) / len(own),
+            beside,
+            f"mean over {', '.join(sorted(suite))}",
+            beside,
+            any(score.limit is not None for score in own),
+        )
     return Column("above chance", f"mean of {len(suite)} tasks", _SHARE, marks)
+
+
+def _items_of(scores: Sequence[Score]) -> tuple[tuple[str, str], ...]:
+    """Name what a mean is over: two means compare only where it is the same."""
+    return tuple((score.version, score.items_hash) for score in scores)
 
 
 def _above_chance_reach(score: Score) -> float:
@@ -295,7 +312,7 @@ def _panel(title: str, entrants: Sequence[Entrant], column: Column) -> Panel:
         dots = []
         for place, one in enumerate(entrants, start=1):
             cost, mark = getattr(one, key), column.marks.get(one.name)
-            if cost and mark is not None:
+            if cost and mark is not None and math.isfinite(mark.value):  # a perplexity may be beyond all numbers
                 dots.append(Dot(place, one.name, cost, mark.value, mark.reach, kinds[one.group] % _COLOURS))
         if dots:
             charts.append((f"Against {name}", Markup(draw_dots(dots, name, form, column.measure))))

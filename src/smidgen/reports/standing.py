@@ -4,16 +4,18 @@
     evals/       one line for each item of a task: {"id", "hash", "score", ...}, for comparison item by item
 
 A record is {"at", "smidgen", "model", "protocol", "tasks", "seconds", "parameters", "file_bytes"}; `model` is the
-fingerprint of the weights. Of a .gguf file they lie beside it, NAME.evals.json and NAME.evals/. Whatever is damaged is
-refused with its place; who writes them is `journey/standing.py`.
+fingerprint of the weights; a task that was asked in another way has a `protocol` of its own. Of a .gguf file they lie
+beside it, NAME.evals.json and NAME.evals/, of an adapter in its directory. Whatever is damaged is refused with its
+place; who writes them is `journey/standing.py`.
 """
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from smidgen.errors import RunError
 from smidgen.reports.quantities import number, share
@@ -24,6 +26,11 @@ OWN_TEXT = "bits_per_byte:held out"
 """The evaluation of a run on the text it held out itself."""
 LOWER_IS_BETTER = frozenset({"bits_per_byte", "perplexity"})
 """Metrics of which less is better; of all others more is."""
+_ADAPTERS = ("adapter.json", "adapter_config.json")
+_LARGEST = sys.float_info.max
+_MOST_COUNTED = 1 << 62
+_OF_OTHER_ANSWERS = "sampled"
+"""Of a protocol what says nothing of a score: how the answers beside the greedy ones were drawn."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ class Score:
     metrics: Mapping[str, float]
     """Every metric of the task."""
     protocol: Record
+    """How it was asked: scores compare where it is the same."""
     at: str
 
     @property
@@ -117,6 +125,11 @@ class Standing:
         return next((score for score in self.scores if score.name == name), None)
 
 
+def is_adapter(path: Path) -> bool:
+    """Whether a directory holds an adapter, ours or a PEFT one."""
+    return any((path / name).is_file() for name in _ADAPTERS)
+
+
 def read_standing(files: EvalFiles) -> Standing | None:
     """Return what is known of a model; None if it never was evaluated. Raises RunError if the file is damaged."""
     evals = read_evals(files)
@@ -132,7 +145,10 @@ def read_standing(files: EvalFiles) -> Standing | None:
             is_less = known is not None and score.limit is not None and score.n < known.n
             if known is None or score.version != known.version or not is_less:
                 best[score.name] = score
-    told = {key: next((r[key] for r in reversed(own) if r.get(key)), None) for key in ("parameters", "file_bytes")}
+    told = {
+        key: next((r[key] for r in reversed(own) if _is_count(r.get(key))), None)
+        for key in ("parameters", "file_bytes")
+    }
     return Standing(files.file, newest["model"], scores=tuple(best.values()), others=len(evals) - len(own), **told)
 
 
@@ -177,10 +193,8 @@ def read_items(files: EvalFiles, score: Score) -> list[dict[str, Any]]:
         raise RunError(f"{path}: the item scores of {score.name} are missing. Evaluate again.") from None
     except ValueError as error:
         raise RunError(f"{path}: is damaged ({error}). Evaluate {score.name} again.") from None
-    if not all(
-        isinstance(row, dict) and isinstance(row.get("id"), str) and _is_number(row.get("score")) for row in rows
-    ):
-        raise RunError(f"{path}: has a line without 'id' and 'score'. Evaluate {score.name} again.")
+    if not all(map(_is_item, rows)):
+        raise RunError(f"{path}: has a line that is no item with 'id' and 'score'. Evaluate {score.name} again.")
     if len(rows) != score.n:
         raise RunError(f"{path}: holds {len(rows):,} items, {score.n:,} were asked. Evaluate {score.name} again.")
     return rows
@@ -192,7 +206,7 @@ def _score(task: Any, record: Record, path: Path) -> Score:
     if not isinstance(name, str):
         raise _damaged(path, "a task has no name")
     value = math.inf if "value" in task and task["value"] is None else task.get("value")
-    if not _is_number(task.get("n")) or not isinstance(value, int | float) or not isinstance(task.get("metric"), str):
+    if not _is_number(task.get("n")) or not isinstance(task.get("metric"), str) or not _is_value(value):
         raise _damaged(path, f"task {name} has no 'value', 'n' or 'metric'")
     items = task.get("items")
     # What a later evaluation replaces is deleted by this name: it must not lead out of the folder.
@@ -212,15 +226,38 @@ def _score(task: Any, record: Record, path: Path) -> Score:
         cut=int(task.get("cut") or 0) if _is_number(task.get("cut") or 0) else 0,
         contamination=as_table(task.get("contamination")),
         metrics={key: float(value) for key, value in told.items() if _is_number(value)},
-        protocol=as_table(record.get("protocol")),
+        protocol=_way(task, record),
         at=str(record.get("at") or ""),
         **numbers,
         **counts,
     )
 
 
+def _way(task: Record, record: Record) -> Record:
+    """Return how a task was asked: its own protocol, which bits per byte have, or that of the whole evaluation."""
+    own = as_table(task.get("protocol")) or as_table(as_table(task.get("metrics")).get("protocol"))
+    return {key: value for key, value in (own or as_table(record.get("protocol"))).items() if key != _OF_OTHER_ANSWERS}
+
+
+def _is_item(row: Any) -> bool:
+    """Whether a line names an item and what it got; what else it says of that is a number, or nothing."""
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str) or not _is_number(row.get("score")):
+        return False
+    weight, scores = row.get("weight"), row.get("scores") or {}
+    has_weight = weight is None or (_is_number(weight) and weight > 0)
+    return has_weight and isinstance(scores, dict) and all(v is None or _is_number(v) for v in scores.values())
+
+
+def _is_value(value: Any) -> TypeGuard[float]:
+    return _is_number(value) or value == math.inf
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST_COUNTED
 
 
 def _damaged(path: Path, why: str) -> RunError:

@@ -84,6 +84,8 @@ PARADIGMS = (
 """The paradigms in the harness's order; locally each is a file, `blimp/PARADIGM.jsonl`."""
 
 _PAIRS = 1000
+_TOLD = 3
+"""Missing paradigms that are named."""
 _PUBLISHED = PublishedSet("blimp", "train", _PAIRS * len(PARADIGMS), "nyu-mll/blimp")
 
 
@@ -92,7 +94,8 @@ def make_blimp(shelf: Shelf) -> ChoiceTask:
     splits = _local(shelf) or _from_hub(shelf)
     missing = [paradigm for paradigm in PARADIGMS if paradigm not in splits]
     if missing:
-        shelf.say(f"task blimp: {len(missing)} of {len(PARADIGMS)} paradigms are not here: {', '.join(missing)}.")
+        told = ", ".join(missing[:_TOLD]) + (f" and {len(missing) - _TOLD} more" if len(missing) > _TOLD else "")
+        shelf.say(f"task blimp: {len(missing)} of {len(PARADIGMS)} paradigms are not here: {told}.")
     return ChoiceTask(
         name="blimp",
         version="2.0",

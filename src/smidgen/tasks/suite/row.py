@@ -56,9 +56,10 @@ class Row:
         return int(number)
 
     def position(self, column: str, names: Sequence[str], strip: bool = False) -> int:
-        """Return where the text of a column stands among some names."""
+        """Return where the text of a column stands among some names; a name of digits may be written as a number."""
         value = self.value(column)
-        name = value.lstrip() if strip and isinstance(value, str) else value
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        name = str(value) if is_number else value.lstrip() if strip and isinstance(value, str) else value
         if name not in names:
             raise self.error(column, f"must be one of {', '.join(names)}, not {shown(value)}")
         return names.index(name)
