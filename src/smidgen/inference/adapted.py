@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from smidgen.inference.maps import OpaqueMap
 from smidgen.models.layers import AdaptedLinear, Linear
 from smidgen.models.state import Recall
 from smidgen.surgery.lora import CoreLinear, LoraLinear
@@ -135,10 +134,10 @@ def take_apart(module: nn.Module) -> Part:
     return Part(None, module, cast(Linear, module).out_features)
 
 
-def fit_together(parts: Sequence[Part]) -> bool:
-    """Whether maps can be one product: all known, and adapted alike where they are adapted."""
+def fit_together(parts: Sequence[Part], are_one: bool = False) -> bool:
+    """Whether maps can be one product: all known, or one already, and adapted alike where they are adapted."""
     kinds = {tuple(map(type, part.adapters)) for part in parts} - {()}
-    return len(kinds) <= 1 and (len(parts) == 1 or all(part.weight is not None for part in parts))
+    return len(kinds) <= 1 and (len(parts) == 1 or are_one or all(part.weight is not None for part in parts))
 
 
 class AdaptedMap(nn.Module):
@@ -149,23 +148,25 @@ class AdaptedMap(nn.Module):
         parts: Sequence[Part],
         lay_out: Callable[[Sequence[Tensor]], nn.Module],
         dtype: torch.dtype,
+        base: nn.Module | None = None,
         cores: Cores | None = None,
     ) -> None:
         """Take maps that fit together; `lay_out` makes one product of weights that stand one below the other.
 
-        `cores` are given where the adapters are TinyLoRA's: a map is of those or of others, never of both.
+        `base` is given where the frozen maps are a product already or of a kind not known here, `cores` where the
+        adapters are TinyLoRA's: a map is of those or of others, never of both.
         """
         super().__init__()
         self._adapters = [part.adapters for part in parts]
         every = [one for adapters in self._adapters for one in adapters]
         self._d_outs = [part.d_out for part in parts]
         self._lay_out, self._dtype = lay_out, dtype
-        self._downs_in_base = all(KINDS[type(one)].down_is_frozen for one in every) and parts[0].weight is not None
+        self._downs_in_base = base is None and all(KINDS[type(one)].down_is_frozen for one in every)
         weights = [part.weight for part in parts if part.weight is not None]
         if self._downs_in_base:
             weights += [down for one in every if (down := KINDS[type(one)].read(one).down) is not None]
             weights.append(weights[0].new_zeros(-sum(map(len, weights)) % ALIGNMENT, weights[0].shape[1]))
-        self.base = lay_out(weights) if weights else OpaqueMap(parts[0].frozen)
+        self.base = lay_out(weights) if base is None else base
         self.cores = cores
         tiny = [one for one in every if isinstance(one, TinyLinear)]
         self._place = cores.place(tiny) if cores is not None else 0

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from smidgen.inference.adapted import KINDS, AdaptedMap, Cores, fit_together, take_apart
 from smidgen.inference.maps import FixedLinear, OpaqueMap, PackedLinear, SideBySide, can_pack
+from smidgen.inference.once import held_product
 from smidgen.models import LanguageModel
 from smidgen.models.attention import Attention, attend
 from smidgen.models.layers import Embedding, EmbeddingMap, Linear, ReLU2, RMSNorm, Rotation, SwiGLU, rotate
@@ -203,14 +204,15 @@ class _Rebuilding:
     def join(self, *maps: nn.Module) -> nn.Module:
         """Make one linear map, of the memory's rows too, of several that read the same input; adapters stay live."""
         parts = [take_apart(one) for one in maps]
-        if not fit_together(parts):
+        held = held_product([part.frozen for part in parts])
+        if not fit_together(parts, held is not None):
             return SideBySide([self.join(one) for one in maps])
+        weights = [part.weight for part in parts if part.weight is not None]
+        base = held if weights or held is not None else OpaqueMap(self._copy(parts[0].frozen))
         adapters = [one for part in parts for one in part.adapters]
         if adapters:
-            parts = [part._replace(frozen=self._copy(part.frozen)) if part.weight is None else part for part in parts]
-            return AdaptedMap(parts, self.lay_out, self.dtype, self._cores(adapters))
-        weights = [part.weight for part in parts if part.weight is not None]
-        return self.lay_out(weights) if weights else OpaqueMap(self._copy(parts[0].frozen))
+            return AdaptedMap(parts, self.lay_out, self.dtype, base, self._cores(adapters))
+        return self.lay_out(weights) if base is None else base
 
     def map(self, module: nn.Module) -> nn.Module:
         """Return the replacement of one linear map."""
