@@ -17,7 +17,7 @@ from smidgen.models.layouts import LAYOUTS, lay_out
 from smidgen.models.merge import merge_model
 from smidgen.models.stack import switch_loops
 from smidgen.models.stats import count_parameters, without_sharing
-from smidgen.recipe import Recipe, format_recipe, load_recipe
+from smidgen.recipe import Recipe, format_recipe, load_recipe, training_flops
 from smidgen.training import Hook, Outside, fit
 from smidgen.training.config import AdamWConfig, MuonConfig
 from smidgen.training.objectives.next_token import next_token
@@ -248,3 +248,15 @@ def test_a_loop_that_waits_for_nothing_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no block repeats"):
         load_recipe(tmp_path / "a.toml")
     assert load_recipe(tmp_path / "a.toml", ["model.stack.layers=middle:8,3,4,2"]).train.loop_from == 0.3
+
+
+def test_blocks_that_repeat_later_cost_less_on_the_way(tmp_path):
+    def flops(*overrides):
+        (tmp_path / "a.toml").write_text("")
+        return training_flops(load_recipe(tmp_path / "a.toml", overrides))
+
+    looped, late, by_steps = "model.stack.layers=universal:6", "train.loop_from=0.5", "train.budget.type=steps"
+    once, whole = flops("model.stack.layers=universal:1"), flops(looped)
+    assert flops(looped, late, by_steps, "train.budget.steps=9") == pytest.approx((once + whole) / 2)
+    # Half of the time reads more than half of the text.
+    assert flops(looped, late) == pytest.approx(2 / (1 / once + 1 / whole))

@@ -17,11 +17,11 @@ from smidgen.data.village.corpus import VillageConfig
 from smidgen.errors import ConfigError
 from smidgen.models import ModelConfig
 from smidgen.models.llama import LlamaConfig
-from smidgen.models.stats import stacks_of
+from smidgen.models.stats import flops_per_symbol, run_once, stacks_of
 from smidgen.tokenizers.bpe import BpeConfig
 from smidgen.tokenizers.bytes import ByteConfig
 from smidgen.tokenizers.bytes_bpe import BytesBpeConfig
-from smidgen.training.config import TrainConfig
+from smidgen.training.config import TimeBudget, TrainConfig
 from smidgen.training.objectives.build import find_mismatch, find_unreadable
 
 
@@ -112,6 +112,19 @@ class Recipe(Config):
                 "Give both the same number."
             )
         return self
+
+
+def training_flops(recipe: Recipe) -> float:
+    """Return the operations of training on one symbol, the mean over the budget where loops begin part-way."""
+    model, train = recipe.model, recipe.train
+    looped = flops_per_symbol(model, train.seq_len, training=True).total
+    if train.loop_from is None:
+        return looped
+    once = flops_per_symbol(run_once(model), train.seq_len, training=True).total
+    before = train.loop_from
+    if isinstance(train.budget, TimeBudget):  # a share of the time, in which cheaper symbols are more
+        return 1 / (before / once + (1 - before) / looped)
+    return before * once + (1 - before) * looped
 
 
 def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:

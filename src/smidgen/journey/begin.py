@@ -19,12 +19,12 @@ from smidgen.journey.request import Request, Settled, settle
 from smidgen.journey.screen import Screen
 from smidgen.models import Model, build_model
 from smidgen.models.llama import LlamaConfig
-from smidgen.models.stats import count_parameters, flops_per_symbol, kv_bytes_per_symbol
+from smidgen.models.stats import count_parameters, kv_bytes_per_symbol
 from smidgen.planning.machine import MachineFacts, seconds_per_step
 from smidgen.planning.measure import measure_machine, remembered_machine
 from smidgen.planning.render import render_plan
 from smidgen.planning.units import format_bytes, parse_time
-from smidgen.recipe import Recipe, VillageData, format_recipe, load_recipe, recipe_from
+from smidgen.recipe import Recipe, VillageData, format_recipe, load_recipe, recipe_from, training_flops
 from smidgen.runs import RunDirectory, atomic_write
 from smidgen.runtime import Runtime, describe_hardware, hear_first, tell_others
 from smidgen.training.config import StepBudget, TimeBudget, TokenBudget
@@ -180,7 +180,7 @@ def _facts(
         "data": material.facts(),
         "model": {
             "parameters": count_parameters(recipe.model).total,
-            "flops_per_symbol": flops_per_symbol(recipe.model, recipe.train.seq_len, training=True).total,
+            "flops_per_symbol": training_flops(recipe),
             "kv_bytes_per_symbol": kv_bytes_per_symbol(recipe.model),
         },
         "hardware": describe_hardware(),
@@ -205,7 +205,7 @@ def _readings(recipe: Recipe, machine: MachineFacts | None, seconds: float | Non
 def _step_seconds(recipe: Recipe, machine: MachineFacts) -> float:
     train = recipe.train
     if not isinstance(recipe.model, LlamaConfig):  # whose steps nobody has taken apart yet: by operations alone
-        flops = flops_per_symbol(recipe.model, train.seq_len, training=True).total
+        flops = training_flops(recipe)
         return train.batch_tokens * flops / (_USUAL_MFU * machine.matmul_flops)
     rows = min(16, train.batch_tokens // train.seq_len)
     return seconds_per_step(recipe.model, machine, train.batch_tokens, train.seq_len, rows, compiled=False)

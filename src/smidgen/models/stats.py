@@ -43,6 +43,7 @@ __all__ = [
     "feed_forward_shapes",
     "flops_per_symbol",
     "kv_bytes_per_symbol",
+    "run_once",
     "stacks_of",
     "weight_bytes",
     "without_sharing",
@@ -92,6 +93,15 @@ def flops_per_symbol(config: AnyConfig, context: int, training: bool = False) ->
         return one
     first, *_ = family.stacks(config)  # where symbols are, and heads read
     return (one + heads_flops(config.heads, first.d_model, config.vocab_size, len(config.stack.layers))).times(3)
+
+
+def run_once(config: AnyConfig) -> AnyConfig:
+    """Return the model as it trains until its loops begin: every block once, at its first depth."""
+    stacks = {name: value for name, value in config if isinstance(value, StackConfig)}
+    once = {
+        name: stack.model_copy(update={"layers": tuple(dict.fromkeys(stack.layers))}) for name, stack in stacks.items()
+    }
+    return config.model_copy(update=once)
 
 
 def kv_bytes_per_symbol(config: AnyConfig, bytes_per_value: int = 2) -> int:

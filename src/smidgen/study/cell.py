@@ -22,8 +22,8 @@ from smidgen.journey.material import Shared, open_material
 from smidgen.journey.request import Request
 from smidgen.journey.screen import Screen
 from smidgen.journey.train import train
-from smidgen.models.stats import count_effective, count_parameters, flops_per_symbol, weight_bytes
-from smidgen.recipe import load_recipe
+from smidgen.models.stats import count_effective, count_parameters, weight_bytes
+from smidgen.recipe import load_recipe, training_flops
 from smidgen.runs import RunDirectory, read_records
 from smidgen.runtime import open_runtime
 from smidgen.study.layout import StudyDirectory, write_json
@@ -64,7 +64,7 @@ def measure(run: RunDirectory, validation_bytes: int, device: str | None) -> dic
     measured = bits_per_byte_of_symbols(shipped.model, shipped.tokenizer, held.documents)
     ships = shipped.model.config  # without heads that only teach
     symbols, seconds = final["tokens"], max(final["seconds"], 1e-9)
-    each = flops_per_symbol(recipe.model, recipe.train.seq_len, training=True).total
+    each = training_flops(recipe)
     bytes_per_symbol = resolved["data"]["bytes_per_symbol"]
     return {
         "bits_per_byte": measured.bits_per_byte,

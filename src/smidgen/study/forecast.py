@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from smidgen.journey.clock import Clock
-from smidgen.models.stats import count_parameters, flops_per_symbol, weight_bytes
+from smidgen.models.stats import count_parameters, weight_bytes
 from smidgen.planning.corpus import symbol_bytes_of
 from smidgen.planning.machine import MachineFacts
 from smidgen.planning.units import format_bytes, format_count, format_time
+from smidgen.recipe import training_flops
 from smidgen.study.layout import StudyDirectory
 from smidgen.study.plan import Arm, Plan
 from smidgen.training.config import TimeBudget, TokenBudget
@@ -38,7 +39,7 @@ def forecast(
 
 def _forecast(arm: Arm, plan: Plan, directory: StudyDirectory, speed: float | None) -> Forecast:
     recipe, budget = arm.recipe, arm.recipe.train.budget
-    flops = flops_per_symbol(recipe.model, recipe.train.seq_len, training=True).total
+    flops = training_flops(recipe)
     width = symbol_bytes_of(recipe.tokenizer.vocab_size)
     if isinstance(budget, TimeBudget):
         seconds, symbols = budget.seconds, None

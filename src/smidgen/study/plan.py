@@ -16,8 +16,7 @@ from typing import Any
 from smidgen.config import apply_overrides, merge, read_toml
 from smidgen.errors import ConfigError, SmidgenError
 from smidgen.journey.material import Source, open_source
-from smidgen.models.stats import flops_per_symbol
-from smidgen.recipe import Recipe, VillageData, format_recipe, recipe_from
+from smidgen.recipe import Recipe, VillageData, format_recipe, recipe_from, training_flops
 from smidgen.study.config import FlopsBudget, Study, Variant, overlay, read_study
 
 
@@ -118,7 +117,7 @@ def _resolve(study: Study, variant: Variant, folder: Path, overrides: Sequence[s
     recipe = recipe_from(merge(base.model_dump(mode="json", exclude_none=True), overlay(variant)), "its recipe")
     budget: Any = study.budget
     if isinstance(budget, FlopsBudget):
-        each = flops_per_symbol(recipe.model, recipe.train.seq_len, training=True).total
+        each = training_flops(recipe)
         budget = {"type": "tokens", "tokens": max(1, round(budget.flops / each))}
     else:
         budget = budget.model_dump()
