@@ -82,8 +82,8 @@ def test_bad_options_are_named_all_at_once():
 @pytest.mark.parametrize("scale", [0.1, 4.0])
 @pytest.mark.parametrize("top_p", [1.0, 0.9])
 def test_wide_vocabularies_are_drawn_as_one_long_sum_would(scale, top_p):
-    # Flat, more than 1,024 symbols are likely; steep, a handful is. 3,000 is no whole number of blocks.
-    logits = torch.randn(1, 3000, generator=torch.Generator().manual_seed(0)) * scale
+    # Flat, more than 1,024 symbols are likely; steep, a handful is. 5,000 is no whole number of blocks.
+    logits = torch.randn(1, 5000, generator=torch.Generator().manual_seed(0)) * scale
     probabilities = logits[0].double().softmax(-1)
     ordered, order = probabilities.sort(descending=True)
     probabilities[order[(ordered.cumsum(0) - ordered) >= top_p]] = 0

@@ -110,27 +110,38 @@ def _draw(logits: Float[Tensor, "B V"], params: Sequence[SamplingParams], draws:
 
 BLOCK = 256
 """Symbols of a block of the vocabulary."""
+AT_ONCE = 4096
+"""Symbols that are added up one by one; of more, whole blocks are."""
 
 
 def _invert(weights: Float[Tensor, "B V"], draws: Sequence[float]) -> Int[Tensor, " B"]:
-    """Return the symbol where each row's share of all its weight falls: the block it falls in, then the place there.
+    """Return the symbol where each row's share of all its weight falls; of many, the block it falls in comes first.
 
-    Only sums of blocks and one block are added up one by one, in fp64: fp32 sums of 49,152 probabilities are off by
-    1e-5, as much as a rare symbol holds. Eight rows of them take 0.5 ms; adding all of them up took 5.
+    Eight rows of 49,152 take 0.1 ms; adding all of them up in fp64 took 2.
     """
     # MPS has no wider type.
     wide = torch.float32 if weights.device.type == "mps" else torch.float64
+    shares = torch.tensor(list(draws), dtype=wide, device=weights.device)[:, None]
+    if weights.shape[1] <= AT_ONCE:
+        return _place(weights, shares)[0][:, 0]
     short = -weights.shape[1] % BLOCK
     blocks = (F.pad(weights, (0, short)) if short else weights).unflatten(1, (-1, BLOCK))
-    ends = blocks.sum(-1).to(wide).cumsum(-1)  # (B, V / BLOCK)
-    places = torch.tensor(list(draws), dtype=wide, device=weights.device)[:, None] * ends[:, -1:]
-    chosen = torch.searchsorted(ends, places, right=True).clamp_max_(ends.shape[1] - 1)
-    begin = F.pad(ends, (1, 0)).gather(1, chosen)
-    share = (places - begin) / (ends.gather(1, chosen) - begin)
-    inside = blocks.take_along_dim(chosen[..., None], 1)[:, 0].to(wide).cumsum(-1)  # (B, BLOCK)
+    chosen, within = _place(blocks.sum(-1), shares)
+    found, _ = _place(blocks.take_along_dim(chosen[..., None], 1)[:, 0], within)
+    return (chosen * BLOCK + found)[:, 0]
+
+
+def _place(weights: Float[Tensor, "B N"], shares: Float[Tensor, "B 1"]) -> tuple[Tensor, Tensor]:
+    """Return (B, 1) where a share of all weight falls, and what share of the weight there is before it.
+
+    In the dtype of the shares: fp32 sums of 49,152 probabilities are off by 1e-5, as much as a rare symbol holds.
+    """
+    ends = weights.to(shares.dtype).cumsum(-1)
     # Below 1 by the least there is, so that no rounding goes past the last symbol that weighs anything.
-    within = share.clamp_max(1 - torch.finfo(wide).eps) * inside[:, -1:]
-    return (chosen * BLOCK + torch.searchsorted(inside, within, right=True).clamp_max_(BLOCK - 1))[:, 0]
+    goals = shares.clamp_max(1 - torch.finfo(shares.dtype).eps) * ends[:, -1:]
+    found = torch.searchsorted(ends, goals, right=True).clamp_max_(ends.shape[1] - 1)
+    begin = F.pad(ends, (1, 0)).gather(1, found)
+    return found, (goals - begin) / (ends.gather(1, found) - begin)
 
 
 def _keep_top_k(logits: Float[Tensor, "B V"], ks: list[int]) -> Float[Tensor, "B V"]:
