@@ -20,6 +20,7 @@ from smidgen.models import LlamaConfig, build_model
 from smidgen.models.attention import AttentionConfig
 from smidgen.models.stack import StackConfig
 from smidgen.surgery import attach, read_adapter
+from smidgen.surgery.text import to_text
 from smidgen.tokenizers.bytes import ByteTokenizer
 from suite_files import make_suite_files
 from task_files import make_task_files, write_rows
@@ -189,6 +190,21 @@ def test_an_adapter_has_scores_of_its_own(smidgen: Smidgen, model: Path, sets: P
     assert names[1].startswith(names[0] + "+")
 
 
+def test_an_adapter_that_is_a_line_or_none_is_told(
+    smidgen: Smidgen, model: Path, sets: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = ("eval", model, "--suite", "--task", "copa", "--data", sets)
+    loaded = load_model(model, dtype=torch.float32)
+    line = to_text(attach(loaded.model, read_adapter("tinylora:3")))
+    told = smidgen(*asked, "--adapter", line)
+    assert told.code == 0, told
+    assert told.err.count("not kept: an adapter that is a line of text") == 1
+    assert not (model / "evals.json").exists()
+    refused(smidgen(*asked, "--adapter", "nowhere"), "nowhere: is no adapter")
+    monkeypatch.setattr("smidgen.journey.assess.choose", lambda *_: pytest.fail("before any set is read"))
+    refused(smidgen(*asked, "--adapter", model), "is no adapter")
+
+
 def test_what_cannot_be_kept_is_evaluated_all_the_same(
     smidgen: Smidgen, model: Path, sets: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -280,7 +296,10 @@ def test_a_set_that_is_not_here_is_told_and_the_others_are_asked(
     (sets / "copa/validation.jsonl").unlink()
     told = smidgen("eval", model, "--suite", "--data", sets, "--limit", 1)
     assert told.code == 0, told
-    assert "not asked: copa: task copa: no copa/validation.jsonl" in told.out
+    assert "not asked: copa: no copa/validation.jsonl" in told.err
+    [line] = [line for line in told.out.splitlines() if line.startswith("not asked")]
+    assert line.startswith("not asked: copa: no copa/validation.jsonl in ")
+    assert "hub" not in line, "which was said before"
     assert "piqa" in told.out
     refused_line = smidgen("eval", model, "--suite", "--task", "copa", "--data", sets)
     assert refused_line.code == 2

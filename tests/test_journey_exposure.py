@@ -23,7 +23,7 @@ def test_a_folder_is_read_with_its_conversations(tmp_path: Path):
     assert (set(found["arc"].touched), found["arc"].touched["arc/1"].covered) == ({"arc/1"}, 1.0)
     assert "2 items in 2 texts" in said[0]
     assert "arc 1 of 2" in said[0]
-    assert "1 items have too few words" in said[1]
+    assert "1 item has too few words" in said[1]
 
 
 def test_a_run_is_read_as_it_was_prepared(smidgen: Smidgen, tmp_path: Path):

@@ -70,6 +70,7 @@ def command(
     found = assess(Asked(model, text, tasks, suite, **(beside or {})), device, Screen(stderr=True))
     if as_json:
         told = {"model": model, "text": found.text, "validation": found.validation, "skipped": dict(found.skipped)}
+        told["kept"] = str(found.kept) if found.kept is not None else None
         rest = {key: value for key, value in found.record.items() if key != "model"}
         click.echo(json.dumps(told | rest | {"fingerprint": found.record["model"]}))
         return

@@ -15,7 +15,7 @@ from smidgen import __version__
 from smidgen.checkpoint import LoadedModel, load_model
 from smidgen.checkpoint.adapters import load_adapter
 from smidgen.data.corpus import Corpus
-from smidgen.errors import ConfigError, DataError, RunError, SmidgenError, TokenizerError
+from smidgen.errors import CheckpointError, ConfigError, DataError, RunError, SmidgenError, TokenizerError
 from smidgen.evaluation.bits_per_byte import bits_per_byte, bits_per_byte_of_symbols
 from smidgen.evaluation.likelihood import precision_of
 from smidgen.evaluation.passes import Sampled
@@ -28,12 +28,13 @@ from smidgen.journey.suite import Asked as AskedTask
 from smidgen.journey.suite import Chosen, choose, refuse_unknown
 from smidgen.models.stats import count_parameters
 from smidgen.reports.entrants import shipped_bytes
-from smidgen.reports.standing import EvalFiles, read_evals
+from smidgen.reports.standing import EvalFiles, is_adapter, read_evals
 from smidgen.runs import RunDirectory
 from smidgen.runtime import open_runtime
 from smidgen.surgery.adapted import base_weights
 from smidgen.surgery.adapter import Adapter
 from smidgen.surgery.fingerprint import model_fingerprint
+from smidgen.surgery.text import PREFIX
 from smidgen.tasks.choice import ChoiceTask
 from smidgen.tasks.completion import CompletionTask
 from smidgen.tasks.suite import HARNESS
@@ -150,9 +151,11 @@ def _files(wanted: Asked, screen: Screen) -> EvalFiles | None:
     files = find_model_evals(wanted.source)
     if wanted.adapter is not None:
         place = Path(wanted.adapter)
-        if not place.is_dir():
+        if wanted.adapter.strip().startswith(f"{PREFIX}:"):
             screen.say("not kept: an adapter that is a line of text has no folder for an evaluation.")
             return None
+        if not is_adapter(place):
+            raise CheckpointError(f"{place}: is no adapter. Name the directory of one, or a line {PREFIX}:...")
         files = EvalFiles.beside(place)
     read_evals(files)
     if not os.access(files.file.parent, os.W_OK):

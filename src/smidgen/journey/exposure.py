@@ -31,7 +31,8 @@ def find_exposure(
         )
         short = sum(len(e.unsearchable) for e in found.values())
         if short:
-            say(f"{short:,} items have too few words to be looked for; they count as not found.")
+            have = "1 item has" if short == 1 else f"{short:,} items have"
+            say(f"{have} too few words to be looked for and count as not found.")
     return found
 
 

@@ -52,10 +52,11 @@ def choose(
         try:
             tasks.append(_checked(_load(name, True, data, say), limit))
         except (DataError, MissingExtraError) as error:
-            skipped.append((name, str(error).partition("\n")[0]))
-            say(f"not asked: {name}: {skipped[-1][1]}")
+            why = str(error).partition("\n")[0].removeprefix(f"task {name}: ")
+            say(f"not asked: {name}: {why}")
+            skipped.append((name, why.partition(". ")[0]))  # below the table what is missing is enough
     if all(task.name == "village" for task in tasks) and skipped:
-        raise DataError(f"no set of the suite is to be had. {skipped[0][1]}")
+        raise DataError(f"no set of the suite is to be had. {skipped[0][0]}: {skipped[0][1]}.")
     return Chosen(tuple(tasks), tuple(skipped))
 
 

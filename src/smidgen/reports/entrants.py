@@ -18,7 +18,7 @@ from smidgen.reports.standing import OWN_TEXT, EvalFiles, Standing, is_adapter, 
 from smidgen.runs import RunDirectory
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-_NOT_SHIPPED = frozenset({"README.md", "SHA256SUMS", "evals.json"})
+_NOT_SHIPPED = frozenset({"README.md", "SHA256SUMS", "evals.json", "leaderboard.html"})
 _NO_MODELS = frozenset({"checkpoints", "data", "tokenizer", "trainer", "evals", "text", "logs", "cells", "compiled"})
 """Folders of a run or a study in which no model lies."""
 

@@ -72,7 +72,7 @@ def _asked(task: Mapping[str, Any]) -> str:
 def _beside(task: Mapping[str, Any]) -> str:
     """Return the other metrics, shortly."""
     if task["metric"] == "bits_per_byte":
-        return f"{task['metrics']['bytes']:,} bytes"
+        return _counted(task["metrics"]["bytes"], "byte")
     told = []
     for name, found in task["metrics"].items():
         if name == task["metric"] or name.startswith(_LENIENT_PASS):
@@ -109,7 +109,11 @@ def _notes(task: Mapping[str, Any]) -> list[str]:
 
 
 def _items(n: int) -> str:
-    return f"{n:,} item{'s' * (n != 1)}"
+    return _counted(n, "item")
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
 
 
 def _parts(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -145,7 +149,7 @@ def _protocol(record: Mapping[str, Any]) -> list[str]:
     for task in texts:
         windows = task["metrics"]["protocol"]
         own = f"context {windows['context']}, stride {windows['stride']}, {task['protocol']['precision']}"
-        own += f", each of {task['n']:,} documents alone"
+        own += f", each of {_counted(task['n'], 'document')} alone"
         lines.append(f"protocol: {task['name']}: {own}; an interval is over documents.")
     if said:
         begins = "nothing" if said["begins_with"] is None else f"symbol {said['begins_with']}"
