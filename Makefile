@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed-dev
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart check format test test-slow bench bench-quick docs gpu clean
+.PHONY: help setup quickstart check format test test-slow bench bench-quick bench-data docs gpu clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ bench: $(STAMP) ## every benchmark beside its peer; run it alone on the machine
 
 bench-quick: $(STAMP) ## the same, two minutes each
 	for bench in train_throughput decode quality_per_minute score; do $(BIN)/python -m benchmarks.$$bench --quick || exit; done
+
+bench-data: $(STAMP) ## cleaning 100 MB of text beside datatrove, which is installed for it: five minutes, alone on the machine
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m benchmarks.data --data $(or $(DATA),../shared/data/text)
 
 docs: $(STAMP) ## check that every link and every command in README.md and docs/ holds
 	$(BIN)/python -m pytest tests/test_structure_docs.py

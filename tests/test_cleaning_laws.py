@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from smidgen.config import Config, validate_config
@@ -106,6 +106,7 @@ def test_sound_prose_passes_untouched(config: StepConfig):
 
 @pytest.mark.parametrize("kind", ["repair", "personal"])
 @given(text=st.text("aeZ é\u0301’—\n\r\t\x00\x1b\x7f\ufffd\u200b\u00a0\u2028.-@:0123", max_size=300))
+@example(text="a\u200b\u0301")
 @settings(max_examples=100, deadline=None)
 def test_what_was_mended_needs_no_mending(kind: str, text: str):
     step = alone(next(config for config in ALONE if config.type == kind))

@@ -79,9 +79,9 @@ class WordHasher:
         """Return the words of a text, hashed."""
         values = self._values[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)]
         self._reach(len(values))
-        is_word = np.zeros(len(values) + 2, np.int8)
-        is_word[1:-1] = values != 0
-        edges = np.flatnonzero(np.diff(is_word))
+        is_word = np.zeros(len(values) + 2, dtype=bool)
+        np.not_equal(values, 0, out=is_word[1:-1])
+        edges = np.flatnonzero(is_word[1:] != is_word[:-1])
         starts, ends = edges[0::2], edges[1::2]
         sums = _prefix_sums(values * self._powers[: len(values)])
         words = (sums[ends] - sums[starts]) * self._unshift[starts]

@@ -7,25 +7,35 @@ and holds without knowing the language; run it before `repair`, which removes th
 import re
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from smidgen.config import Config
+from smidgen.data.cleaning.characters import (
+    CONTROL,
+    GRAPHIC,
+    LETTER,
+    RARE,
+    SIGN,
+    SPACE,
+    code_points,
+    count_kinds,
+    kinds_of,
+)
 from smidgen.data.cleaning.step import Dropped, Kept, Verdict
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
-"""C1 controls are left out: they are how mojibake looks, and `repair` mends that. So are line ends."""
-_LETTERS = re.compile(r"[^\W\d_]+")
-_SIGNS = re.compile("[\u0300-\u036f\u0900-\u109f\u1780-\u17ff]")
-"""To Python a third of written Hindi, the vowel signs, are no letters: South and South-East Asia count by blocks."""
-_LONG_RUN = re.compile(r"[!-~]{41,}")
+_LONG = 41
+_LONG_RUN = re.compile(rf"[!-~]{{{_LONG},}}")
 """Over 40 printable ASCII characters without a space: an address or, with a digit in it, no word of any language."""
 _ADDRESS = ("http:", "https:", "www.", "ftp:")
 _BYTES = re.compile(r"(?:[0-9A-Fa-f]{2}[ :]){16,}")
 """Sixteen bytes in hexadecimal."""
-_RARE_LATIN = re.compile("[\u0180-\u024f\u0250-\u02ff]")
-"""Latin Extended-B, phonetic letters, modifier letters. Orthographies that use them need a dozen, pinyin 16."""
+_HEX_MARKS = bytes(
+    ord("h" if chr(n) in "0123456789abcdefABCDEF" else "s" if chr(n) in " :" else ".") for n in range(256)
+)
+_BYTES_MARKED = b"hhs" * 16
 
 
 class GarbageConfig(Config):
@@ -59,33 +69,33 @@ class Garbage:
         config, sample = self.config, text[: self.config.sample_characters]
         if not sample.strip():
             return Kept(text)  # an empty text is short, not noisy
-        control = len(_CONTROL.findall(sample)) / len(sample)
+        codes = code_points(sample)
+        kinds = kinds_of(codes)
+        counts = count_kinds(kinds)
+        control = counts[CONTROL] / len(sample)
         if control > config.max_control:
             return Dropped("garbage:control", f"{control:.1%} control characters")
-        visible = len("".join(sample.split()))
-        letters = letter_count(sample) / visible
+        visible = len(sample) - counts[SPACE]
+        letters = (counts[LETTER] + counts[SIGN]) / visible
         if letters < config.min_letters:
             return Dropped("garbage:few_letters", f"{letters:.0%} letters")
-        encoded = _encoded(sample) / visible
+        encoded = _encoded(sample, kinds) / visible
         if encoded > config.max_encoded:
             return Dropped("garbage:encoded", f"{encoded:.0%} in runs like base64")
-        rare = _RARE_LATIN.findall(sample)
-        if len(rare) > config.max_rare_latin * visible and len(set(rare)) > 24:
-            return Dropped("garbage:random_letters", f"{len(set(rare))} different rare letters")
+        if counts[RARE] > config.max_rare_latin * visible:
+            different = len(np.unique(codes[kinds & RARE > 0]))
+            if different > 24:
+                return Dropped("garbage:random_letters", f"{different} different rare letters")
         return Kept(text)
 
 
-def letter_count(text: str) -> int:
-    """Return how many characters are letters or the vowel signs and accents that belong to them."""
-    letters = _LETTERS.findall(text)
-    count = sum(map(len, letters))
-    if text.isascii():
-        return count
-    signs = _SIGNS.findall(text)
-    return count + sum(not sign.isalpha() for sign in signs)
-
-
-def _encoded(text: str) -> int:
+def _encoded(text: str, kinds: np.ndarray) -> int:
     """Return how many characters stand in runs that only an encoding has."""
-    long = (run for run in _LONG_RUN.findall(text) if not run.startswith(_ADDRESS) and any(map(str.isdigit, run)))
-    return sum(map(len, long)) + sum(len(run) * 2 // 3 for run in _BYTES.findall(text))
+    gaps = np.flatnonzero(kinds & GRAPHIC == 0)
+    found = 0
+    if np.diff(gaps, prepend=-1, append=len(text)).max(initial=0) > _LONG:
+        long = (run for run in _LONG_RUN.findall(text) if not run.startswith(_ADDRESS) and any(map(str.isdigit, run)))
+        found = sum(map(len, long))
+    if _BYTES_MARKED in text.encode("latin-1", "replace").translate(_HEX_MARKS):
+        found += sum(len(run) * 2 // 3 for run in _BYTES.findall(text))
+    return found

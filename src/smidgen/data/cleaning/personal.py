@@ -10,7 +10,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
+
 from smidgen.config import Config
+from smidgen.data.cleaning.characters import DIGIT, code_points, kinds_of
 from smidgen.data.cleaning.step import Kept, Verdict
 
 Kind = Literal["email", "ip", "phone", "card", "ssn", "street"]
@@ -41,7 +44,25 @@ _PATTERNS: dict[Kind, tuple[re.Pattern[str], ...]] = {
 }
 """In the order in which they are tried: a card number holds what looks like a phone number. What may stand before the
 first character is asked after it: a pattern that begins with a look behind is tried at every place of a text."""
-_HINTS: dict[Kind, str] = {"email": "@"}
+_STREETS = (
+    "Street",
+    "St.",
+    "Ave",
+    "Road",
+    "Rd",
+    "Boulevard",
+    "Blvd",
+    "Lane",
+    "Ln",
+    "Drive",
+    "Dr.",
+    "Court",
+    "Ct",
+    "Square",
+    "Terrace",
+)
+_DOTTED = re.compile(r"\.\d{1,3}\.\d{1,3}\.\d")
+_GROUPED = re.compile(r":[0-9a-fA-F]{0,4}:")
 _DIGITS = re.compile(r"\D")
 _NUMBER = re.compile(r"\d+")
 _BEFORE_YEAR = re.compile(
@@ -72,10 +93,13 @@ class Personal:
     def __call__(self, text: str) -> Verdict:
         """Return the text with personal data masked, counted by kind."""
         changes: Counter[str] = Counter()
+        numbers = _Numbers(text)
         for kind in self._kinds:
-            if _HINTS.get(kind, "") in text:
+            if numbers.may_hold(kind):
                 for pattern in _PATTERNS[kind]:
                     text = pattern.sub(self._masker(kind, changes), text)
+                if text != numbers.text:
+                    numbers = _Numbers(text)
         return Kept(text, dict(changes))
 
     def _masker(self, kind: Kind, changes: Counter[str]) -> Callable[[re.Match[str]], str]:
@@ -88,6 +112,47 @@ class Personal:
             return mask
 
         return masked
+
+
+class _Numbers:
+    """Where the digits of a text are: what most patterns cannot match is told from that, quicker than by trying."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self._codes = text, code_points(text)
+        self._digits = np.flatnonzero(kinds_of(self._codes) & DIGIT)
+
+    def may_hold(self, kind: Kind) -> bool:
+        """Return False only if no pattern of this kind can match."""
+        if kind == "email":
+            return "@" in self.text
+        if not len(self._digits):
+            return False
+        if kind == "ip":
+            return bool(_DOTTED.search(self.text) or _GROUPED.search(self.text))
+        if kind == "card":
+            return self._close(13, 24)
+        if kind == "ssn":
+            return self._close(9, 10)
+        if kind == "phone":
+            return "+" in self.text or "(" in self.text or self._close(10, 18)
+        return any(word in self.text for word in _STREETS) and self._before_capitals()
+
+    def _close(self, many: int, within: int) -> bool:
+        """Return whether so many digits stand so close together."""
+        at = self._digits
+        return len(at) >= many and bool((at[many - 1 :] - at[: 1 - many] <= within).any())
+
+    def _before_capitals(self) -> bool:
+        """Return whether a digit, and perhaps a letter, stands before a space and a capital."""
+        padded = np.append(self._codes, np.zeros(3, np.uint32))
+        one, two, three = (padded[self._digits + n] for n in (1, 2, 3))
+        letter, space = (one | 0x20) - np.uint32(ord("a")) < 26, ord(" ")
+        numbered = (one == space) & _is_capital(two)
+        return bool((numbered | (letter & (two == space) & _is_capital(three))).any())
+
+
+def _is_capital(codes: np.ndarray) -> np.ndarray:
+    return codes - np.uint32(ord("A")) < 26
 
 
 def luhn(digits: str) -> bool:

@@ -5,7 +5,7 @@ A rule is a share or a count of one document; whichever fails first is the reaso
 """
 
 import re
-from itertools import islice
+from itertools import filterfalse, islice
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -86,9 +86,10 @@ class Gopher:
         ellipses = sum(line.endswith(_ELLIPSES) for line in lines) / len(lines)
         if ellipses > config.max_ellipsis_lines:
             return Dropped("gopher:ellipses", f"{ellipses:.0%} of the lines")
-        alphabetic = sum(map(str.isalpha, words)) / len(words)  # of letters alone: quickly counted, and mostly enough
+        odd = list(filterfalse(str.isalpha, words))  # not of letters alone: few, and of most even these are enough
+        alphabetic = 1 - len(odd) / len(words)
         if alphabetic < config.min_alphabetic_words:
-            alphabetic = sum(bool(_LETTER.search(word)) for word in words) / len(words)
+            alphabetic = (len(words) - len(odd) + sum(bool(_LETTER.search(word)) for word in odd)) / len(words)
         if alphabetic < config.min_alphabetic_words:
             return Dropped("gopher:alphabetic_words", f"{alphabetic:.0%} of the words")
         # Most texts have said enough of them soon, and looking at every word is a quarter of the time of all rules.

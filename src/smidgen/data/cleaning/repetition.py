@@ -88,7 +88,7 @@ class Repetition:
                 return Dropped(f"gopher:top_{words}_gram", f"{characters / total:.0%} of the characters")
         least = min(self.config.repeated, default=1.0)
         for words, most in enumerate(self.config.repeated, start=5):
-            share = _repeated_characters(hashed.runs(words), lengths, words) / total
+            share = _repeated_characters(hashed.runs(words), lengths, words, least * total / max(longest, 1)) / total
             if share > most:
                 return Dropped(f"gopher:repeated_{words}_grams", f"{share:.0%} of the characters")
             if share <= least:
@@ -112,10 +112,10 @@ def _top_run(runs: np.ndarray, lengths: np.ndarray, words: int) -> tuple[int, in
     return int(counts[best]), int(counts[best]) * int(lengths[at : at + words].sum())
 
 
-def _repeated_characters(runs: np.ndarray, lengths: np.ndarray, words: int) -> int:
-    """Return the characters of the words in a run that stood before."""
+def _repeated_characters(runs: np.ndarray, lengths: np.ndarray, words: int, few: float) -> int:
+    """Return the characters of the words in a run that stood before; 0 if those words can only be so few."""
     ranked = np.sort(runs)
-    if not (ranked[1:] == ranked[:-1]).any():
+    if np.count_nonzero(ranked[1:] == ranked[:-1]) * words <= few:
         return 0
     again = np.ones(len(runs), dtype=bool)
     again[np.unique(runs, return_index=True)[1]] = False

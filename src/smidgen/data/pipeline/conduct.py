@@ -30,6 +30,7 @@ from smidgen.data.cleaning.steps import build_step
 from smidgen.data.documents import Document
 from smidgen.data.pipeline.definition import PipelineConfig, SavedTokenizer
 from smidgen.data.pipeline.engine import Crew, Engine, crew, do, start
+from smidgen.data.pipeline.memory import check_tables, check_workers
 from smidgen.data.pipeline.order import Order, settle_order
 from smidgen.data.pipeline.parts import (
     need_arrow,
@@ -46,7 +47,7 @@ from smidgen.data.pipeline.tally import Tally, tally_from
 from smidgen.data.pipeline.work import READING, Piece, decision_path, encodes_at_once, stage, symbol_dtype
 from smidgen.data.sampling import sample_texts
 from smidgen.data.shards import FORMAT, MANIFEST, Manifest, Shard
-from smidgen.errors import ConfigError, DataError, RunError
+from smidgen.errors import DataError, RunError
 from smidgen.runs import RunDirectory, atomic_write
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.tokenizers.bpe import BpeConfig, train_bpe
@@ -58,10 +59,6 @@ PACKAGES = ("daft", "ftfy", "numpy", "pyarrow", "pycld2", "resiliparse", "tokeni
 """What takes part in the result: work begun with other versions of these is begun anew."""
 CLUSTERS = 6
 _COPIES_SHOWN = 3
-_HELD_TIMES = 8
-"""Memory of a worker in parts: text, parquet buffers and the step that collects, measured at 5 to 7."""
-_WORKER_BYTES = 300 << 20
-"""Memory of a worker before its first document: the interpreter, numpy, pyarrow, the engine."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def prepare_pipeline(
         raise RunError(
             f"{out}: holds the result of another pipeline or of other files. Give another --out, or delete it."
         )
-    _check_memory(config, engine)
+    check_workers(config, engine)
     with RunDirectory(out).lock():
         _sweep(out / ".work", state)
         try:
@@ -125,18 +122,6 @@ def _sweep(work: Path, state: str) -> None:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
     for part in work.glob(f"{state}/**/.*.part"):
         shutil.rmtree(part) if part.is_dir() else part.unlink()
-
-
-def _check_memory(config: PipelineConfig, engine: Engine) -> None:
-    if engine.ray is not None:
-        return
-    there_is = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    needed = engine.workers * (_HELD_TIMES * config.part_bytes + _WORKER_BYTES)
-    if needed > there_is:
-        raise ConfigError(
-            f"{engine.workers} workers with parts of {config.part_bytes >> 20} MiB need about {needed / 1e9:.1f} GB of "
-            f"memory, and there are {there_is / 1e9:.1f}. Lower part_bytes or --workers."
-        )
 
 
 @dataclass
@@ -227,7 +212,9 @@ class _Run:
         self.telling.progress(f"deciding: {self._names[place]}", 0, 1)
         step = build_step(self.config.steps[place])
         assert isinstance(step, CorpusStep)
-        decision = step.decide(read_columns((self.work / part).with_suffix(".npz")) for part in parts)
+        tables = [(self.work / part).with_suffix(".npz") for part in parts]
+        check_tables(self._names[place], tables)
+        decision = step.decide(map(read_columns, tables))
         write_json(path.with_suffix(".json"), clusters_of(decision))
         write_columns(path, decision)
 

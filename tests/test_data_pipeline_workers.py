@@ -1,0 +1,42 @@
+"""Workers that stay for a whole run do what pieces come up, one or many, and a run says what it cannot hold."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smidgen.data.pipeline import memory
+from smidgen.data.pipeline.definition import PipelineConfig
+from smidgen.data.pipeline.engine import Engine, crew, start
+from smidgen.data.pipeline.parts import write_columns
+from smidgen.data.pipeline.work import Piece
+from smidgen.errors import ConfigError
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{number}.npz" for number in range(3)]
+    for path in paths:
+        write_columns(path, {"key": np.zeros(1000, np.uint64)})
+    return paths
+
+
+def test_stages_of_one_piece_and_of_many_are_done_by_workers_that_start_once(tmp_path: Path) -> None:
+    pytest.importorskip("daft")
+    engine = Engine(2)
+    start(engine)
+    pipeline = PipelineConfig.model_validate({"sources": [{"name": "s", "path": "x"}]}).model_dump_json()
+    with crew(pipeline, tmp_path, engine) as workers:
+        for pieces in (1, 5, 1):
+            told = list(workers.work([Piece("encode", f"{number}", part="no.parquet") for number in range(pieces)]))
+            assert len(told) == pieces
+            assert all("no.parquet" in refusal for refusal in told)
+
+
+def test_tables_that_memory_does_not_hold_are_refused_by_the_name_of_their_step(
+    tables: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.check_tables("near", tables)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 3 * 3 * 8000)
+    with pytest.raises(ConfigError, match=r"step 'near' .* What is done stays"):
+        memory.check_tables("near", tables)
