@@ -311,7 +311,7 @@ GOOD = b"".join(json.dumps({"text": f"document number {n}"}).encode() + b"\n" fo
         ("x.jsonl.gz", b"not gzip", "file cannot be read on"),
         ("x.parquet", b"PAR1 truncated", "file cannot be read on"),
         ("x.txt", b"\xe9t\xe9 \xe0 la plage " * 50, "file cannot be read on"),
-        ("x.csv", b"text,b\nfine,1\nonly one\n", "file cannot be read on"),
+        ("x.csv", b"text,b\nfine,1\nonly one\n", "another number of columns"),
         ("x.jsonl", b'{"text": "' + b"long " * 60_000 + b'"}\n', "line too long"),
         ("x.jsonl", b'{"text": "' + b"long " * 600 + b'"}\n', "longer than document_bytes"),
         ("x.jsonl", b'{"messages": [{"role": "user", "content": "hi"}]}\n', "conversation"),

@@ -1,7 +1,8 @@
 """Files as records of text, for a pipeline: what is broken is counted and told, and never stops the reading.
 
 A plain .jsonl file larger than a part is read in ranges of bytes, each line by the range in which it begins; every
-other file is read by one worker from its beginning. The readers of single formats are those of `formats.py`.
+other file is read by one worker from its beginning. Plain text is read by `formats.py`, tables by `tables.py`, web
+archives by `archives.py`.
 """
 
 import codecs
@@ -11,62 +12,28 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from smidgen.data.cleaning.step import Record
 from smidgen.data.compression import read_chunks
 from smidgen.data.formats import BLOCK_BYTES, READERS, ReadCounts, read_text_file, reader_of
+from smidgen.data.pipeline.archives import ARCHIVE, read_archive
+from smidgen.data.pipeline.items import Fault, Item, Mended, Split, page_of, record_of
+from smidgen.data.pipeline.tables import CSV, PARQUET, read_csv_rows, read_parquet_rows
 from smidgen.errors import DataError
 
 _HTML = re.compile(r"\.x?html?(\.gz|\.zst)?$", re.IGNORECASE)
+_JSON = re.compile(r"\.json(\.gz|\.zst)?$", re.IGNORECASE)
 _LINES = re.compile(r"\.(jsonl|ndjson)(\.gz|\.zst)?$", re.IGNORECASE)
-_CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w.:-]{2,40})""", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Split:
-    """What one worker reads at a time: a file, or a range of its bytes."""
-
-    source: str
-    license: str
-    path: str
-    """Where the file is, on this machine or behind an address."""
-    name: str
-    """The file's name below its source, with `/` between folders: the beginning of its documents' ids."""
-    start: int = 0
-    end: int | None = None
-    """Where the range ends; None: with the file."""
-    text_field: str = "text"
-    messages_field: str = "messages"
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something in a file that is no document."""
-
-    reason: str
-    """Short and the same for all its kind."""
-    where: str
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Mended:
-    """Something in a file that was put right before any step saw it."""
-
-    what: str
-    times: int = 1
-
-
-Item = Record | Fault | Mended
 
 
 def can_read(name: str) -> bool:
     """Return whether a file of this name is one that a pipeline reads."""
     path = Path(name)
-    return bool(_HTML.search(name)) or (reader_of(path) is not None and reader_of(path) is not READERS[".bin"])
+    return bool(_HTML.search(name) or ARCHIVE.search(name)) or (
+        reader_of(path) is not None and reader_of(path) is not READERS[".bin"]
+    )
 
 
 def can_split(name: str) -> bool:
@@ -76,23 +43,37 @@ def can_split(name: str) -> bool:
 
 def read_split(split: Split, document_bytes: int) -> Iterator[Item]:
     """Yield the records of a split and what in it is none; of a file that breaks off, what came before is kept."""
+    item = None
     try:
         with _local(split.path) as path:
-            if _LINES.search(split.name):
-                found = _read_lines(path, split, document_bytes)
-            elif _HTML.search(split.name):
-                found = _read_page(path, split, document_bytes)
-            else:
-                found = _read_other(path, split)
-            for item in found:
+            for item in _read(path, split, document_bytes):
                 if isinstance(item, Record) and len(item.text) > document_bytes:
                     yield Fault("longer than document_bytes", item.id, f"{len(item.text):,} characters")
                 else:
                     yield item
+        if item is None and split.start == 0:
+            yield Fault("empty file", split.place)
     except DataError as error:
-        yield Fault(
-            "file cannot be read on", f"{split.source}/{split.name}", str(error).replace(split.path, split.name)
-        )
+        yield Fault("file cannot be read on", split.place, str(error).replace(split.path, split.name))
+
+
+def _read(path: Path, split: Split, document_bytes: int) -> Iterator[Item]:
+    """Yield what is in a file, read as its name says it is to be."""
+    if _LINES.search(split.name):
+        return _read_lines(path, split, document_bytes)
+    if _HTML.search(split.name):
+        return _read_page(path, split, document_bytes)
+    if ARCHIVE.search(split.name):
+        return read_archive(path, split, document_bytes)
+    if PARQUET.search(split.name):
+        return read_parquet_rows(path, split)
+    if CSV.search(split.name):
+        longest = 4 * document_bytes
+        lines = (line for _, line in split_lines(read_chunks(path, BLOCK_BYTES), longest))
+        return read_csv_rows(path, lines, split, longest)
+    if _JSON.search(split.name):
+        return _read_array(path, split, document_bytes)
+    return _read_text(path, split)
 
 
 @contextmanager
@@ -120,7 +101,7 @@ def _read_lines(path: Path, split: Split, document_bytes: int) -> Iterator[Item]
     for number, (offset, line) in enumerate(split_lines(chunks, 6 * document_bytes + (1 << 16)), start=1):
         if not whole and split.end is not None and split.start + offset >= split.end:
             return
-        place = f"{split.source}/{split.name}" + (f":{number}" if whole else f"@{split.start + offset}")
+        place = split.place + (f":{number}" if whole else f"@{split.start + offset}")
         if line is None:
             yield Fault("line too long", place, f"over {6 * document_bytes:,} bytes")
         elif line.strip():
@@ -168,7 +149,8 @@ def split_lines(chunks: Iterable[bytes], limit: int) -> Iterator[tuple[int, byte
             at += size + 1
             tail, held = [], 0
         held += len(rest)
-        tail = [*tail, rest] if held <= limit else []
+        tail = tail if held <= limit else []
+        tail.append(rest if held <= limit else b"")
     if held:
         yield at, b"".join(tail) if held <= limit else None
 
@@ -184,48 +166,47 @@ def _parse(line: bytes, place: str, split: Split) -> Record | Fault:
         return Fault("not JSON", place, f"{error.msg} at column {error.colno:,}")
     except (RecursionError, ValueError) as error:  # nested too deeply, or a number of a million digits
         return Fault("not JSON", place, str(error)[:80])
-    return _record(fields, place, split) if isinstance(fields, dict) else Fault("not an object", place, text[:40])
+    return record_of(fields, place, split) if isinstance(fields, dict) else Fault("not an object", place, text[:40])
 
 
-def _record(fields: dict[str, Any], place: str, split: Split) -> Record | Fault:
-    text = fields.get(split.text_field)
-    if isinstance(text, str):
-        return Record(place, text, split.source, split.license) if text.strip() else Fault("empty text", place)
-    if text is not None:
-        return Fault("text is not a string", place, repr(text)[:40])
-    if split.text_field in fields:
-        return Fault("empty text", place, "null")
-    if split.messages_field in fields:
-        return Fault("conversation", place, "a pipeline cleans text; train on conversations as they are")
-    return Fault("no text field", place, "has: " + ", ".join(map(str, fields))[:60])
-
-
-def _read_page(path: Path, split: Split, document_bytes: int) -> Iterator[Item]:
-    """Yield an HTML file as one record, markup and all: taking the text out of it is a step's work."""
-    place, pieces, held = f"{split.source}/{split.name}", list[bytes](), 0
+def _whole(path: Path, limit: int) -> bytes | None:
+    """Return all bytes of a file; None if there are more than `limit`."""
+    pieces, held = list[bytes](), 0
     for chunk in read_chunks(path, BLOCK_BYTES):
         pieces.append(chunk)
         held += len(chunk)
-        if held > 4 * document_bytes:
-            yield Fault("longer than document_bytes", place)
-            return
-    data = b"".join(pieces)
-    told = _CHARSET.search(data[:4096])
+        if held > limit:
+            return None
+    return b"".join(pieces)
+
+
+def _read_page(path: Path, split: Split, document_bytes: int) -> Iterator[Item]:
+    data = _whole(path, 4 * document_bytes)
+    if data is None:
+        yield Fault("longer than document_bytes", split.place)
+    else:
+        yield page_of(data, None, split.place, split)
+
+
+def _read_array(path: Path, split: Split, document_bytes: int) -> Iterator[Item]:
+    """Yield the objects of a JSON file that is one array of them; it has to be held whole, so not a large one."""
+    limit = 8 * document_bytes
+    data = _whole(path, limit)
+    if data is None:
+        raise DataError(f"{path}: is over {limit:,} bytes, and JSON is read whole. Make it .jsonl, one object a line.")
     try:
-        encoding = codecs.lookup(told[1].decode()).name if told else "utf-8"
-    except LookupError:
-        encoding = "utf-8"
-    text = data.decode(encoding, "replace")
-    yield Record(place, text, split.source, split.license) if text.strip() else Fault("empty text", place)
+        found = json.loads(data)
+    except (RecursionError, ValueError) as error:
+        raise DataError(f"{path}: is not valid JSON ({str(error)[:80]}).") from None
+    for number, fields in enumerate(found if isinstance(found, list) else [found], start=1):
+        place = f"{split.place}[{number}]"
+        yield record_of(fields, place, split) if isinstance(fields, dict) else Fault("not an object", place)
 
 
-def _read_other(path: Path, split: Split) -> Iterator[Item]:
-    reader = reader_of(path)
-    assert reader is not None
+def _read_text(path: Path, split: Split) -> Iterator[Item]:
     # Plain text has no fields to choose from: whatever is asked of other files, its one field is `text`.
-    chosen = replace(split, text_field="text") if reader is read_text_file else split
-    counts = ReadCounts()
-    for found in reader(path, counts):
-        yield _record(found.fields, f"{split.source}/{split.name}{found.where.removeprefix(path.name)}", chosen)
+    counts, chosen = ReadCounts(), replace(split, text_field="text")
+    for found in read_text_file(path, counts):
+        yield record_of(found.fields, f"{split.place}{found.where.removeprefix(path.name)}", chosen)
     if counts.replaced_bytes:
         yield Mended("bytes that are not UTF-8 replaced", counts.replaced_bytes)
