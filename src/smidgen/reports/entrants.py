@@ -76,7 +76,7 @@ def find_entrants(folder: Path) -> Field:
         run = RunDirectory(place)
         is_run = run.is_started or run.is_finished
         model = place / "model" if is_run else place
-        if is_run and _is_evaluated_adapter(place / "adapter"):
+        if is_run and not _is_model(model):
             model = place / "adapter"
         if not _is_model(model) and not _is_evaluated_adapter(model):
             without += is_run and run.is_finished
