@@ -27,7 +27,7 @@ from smidgen.data.cleaning.in_memory import Cleaned, clean_in_memory
 from smidgen.data.cleaning.repair import LOST
 from smidgen.data.cleaning.step import Record
 from smidgen.data.cleaning.steps import RECOMMENDED, StepConfig, build_step
-from smidgen.runtime import describe_hardware
+from smidgen.runtime import describe_hardware, keep_large_blocks
 
 DROPPED, MENDED = "dropped", "mended"
 
@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("--show", help="print what was dropped, and what was not mended, of this label")
     parser.add_argument("--quick", action="store_true", help="a fifth of the documents")
     options = parser.parse_args()
+    keep_large_blocks()
     slice_ = read_slice(options.data, options.quick)
     steps = [build_step(config) for config in steps_of(options.against, options.without)]
     started = time.perf_counter()
