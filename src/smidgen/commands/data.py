@@ -58,3 +58,31 @@ def prepare(pipeline: Path, overrides: tuple[str, ...], out: Path | None, worker
     screen.say(
         f"Wrote {folder} in {duration(time.monotonic() - begun)}; see {report}. Train on it: smidgen train {folder}"
     )
+
+
+@command.command()
+@click.argument("spec", type=click.Path(path_type=Path), metavar="SPEC.toml")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: synthetic/NAME.")
+@click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps. Default: the fastest one here.")
+def synthesize(spec: Path, overrides: tuple[str, ...], out: Path | None, device: str | None) -> None:
+    """Have text written by templates, the village or a model, as SPEC.toml says; check it and leave copies out.
+
+    DIR is then a source of a pipeline, whose manifest tells how it was made. A run that was stopped goes on.
+    """
+    from smidgen.journey.screen import Screen
+    from smidgen.journey.synthesis import synthesize as make
+
+    screen, begun = Screen(), time.monotonic()
+    try:
+        folder, told = make(
+            spec, overrides, out, device, lambda n, of: screen.show_count("writing", n, of, time.monotonic() - begun)
+        )
+    finally:
+        screen.end_progress()
+    counts = told["counts"]
+    losses = ", ".join(f"{n:,} {reason}" for reason, n in counts["dropped"].items())
+    screen.say(
+        f"Kept {counts['kept']:,} of {counts['written']:,} documents written" + (f" ({losses})." if losses else ".")
+    )
+    screen.say(f'Wrote {folder}; a pipeline reads it as a source: path = "{folder}"')

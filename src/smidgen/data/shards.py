@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -57,6 +57,8 @@ class Provenance(Config):
     """Symbols of it in the shards, repetitions included."""
     epochs: float
     """How often each of its training documents is there, on average."""
+    made_by: dict[str, Any] | None = None
+    """Of synthetic text: generator, prompts, seed, hash of the model, counts of what its checks dropped."""
 
 
 class Manifest(Config):

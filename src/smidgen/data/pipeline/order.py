@@ -15,6 +15,7 @@ from smidgen.data.cleaning.words import spread
 from smidgen.data.pack import pack_rows
 from smidgen.data.pipeline.definition import PipelineConfig
 from smidgen.data.pipeline.parts import read_columns, write_columns, write_json
+from smidgen.data.pipeline.sources import made_by
 from smidgen.data.pipeline.work import INDEX
 from smidgen.data.shards import Provenance
 from smidgen.data.split import Side
@@ -158,6 +159,7 @@ def _provenance(
                 text_bytes=int(index["bytes"][own].sum()),
                 symbols=int((index["symbols"] * copies)[own].sum()),
                 epochs=round(float(epochs[place]), 6) if (own & ~held_out).any() else 0.0,
+                made_by=made_by(source),
             )
         )
     return tuple(told)

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from smidgen.data.corpus import walk_files
 from smidgen.data.pipeline.definition import PipelineConfig, SourceConfig
+from smidgen.data.pipeline.parts import PROVENANCE, read_json
 from smidgen.data.pipeline.reading import Split, can_read, can_split, first_line_from
 from smidgen.errors import DataError
 
@@ -43,6 +45,9 @@ def list_sources(config: PipelineConfig) -> Listing:
     for source in config.sources:
         found = False
         for file in _files(source):
+            if Path(file.name).name == PROVENANCE:  # says how the text beside it was made, and is no text itself
+                state.update(Path(file.path).read_bytes() if "://" not in file.path else b"")
+                continue
             if not can_read(file.name):
                 listing.passed_over[Path(file.name).suffix.lower() or "without suffix"] += 1
                 continue
@@ -59,6 +64,13 @@ def list_sources(config: PipelineConfig) -> Listing:
             )
     listing.state = state.hexdigest()
     return listing
+
+
+def made_by(source: SourceConfig) -> dict[str, Any] | None:
+    """Return how a source on this machine was made, if `smidgen data synthesize` made it."""
+    path = Path(source.path)
+    told = (path if path.is_dir() else path.parent) / PROVENANCE
+    return read_json(told) if "://" not in source.path and told.is_file() else None
 
 
 def _files(source: SourceConfig) -> Iterator[_File]:

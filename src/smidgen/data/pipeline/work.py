@@ -89,7 +89,9 @@ class Worker:
         except SmidgenError as error:
             return str(error)
         except OSError as error:
-            full = " Free some space there; the same command goes on." if error.errno == errno.ENOSPC else ""
+            # numpy tells a write that was cut short without a number
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)
+            full = " Free some space there; the same command goes on." if is_full else ""
             return f"{error.filename or self._folder}: {error.strerror or error}.{full}"
         return ""
 

@@ -1,0 +1,83 @@
+"""Made text: the generator that a file asks for, a local model among them, and the folder that it fills."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from smidgen.config import load_config
+from smidgen.data.synthetic.make import make_text
+from smidgen.data.synthetic.spec import (
+    Draft,
+    SyntheticConfig,
+    TeacherConfig,
+    TemplateConfig,
+    TemplateWriter,
+    VillageTextConfig,
+    VillageWriter,
+    Writer,
+    rng_of,
+)
+from smidgen.errors import ConfigError
+from smidgen.inference import Engine, SamplingParams
+from smidgen.journey.speaking import open_speaker
+from smidgen.surgery.fingerprint import model_fingerprint
+from smidgen.tokenizers.chat import Message, answer_prefix, encode_chat
+
+_ROWS = 16
+
+
+class TeacherWriter:
+    """Has a model write, one prompt for each document, sampled with a seed of its own."""
+
+    def __init__(self, config: SyntheticConfig, teacher: TeacherConfig, engine: Engine) -> None:
+        tokenizer = engine.tokenizer
+        if tokenizer is None or (teacher.ask and tokenizer.chat_template is None):
+            raise ConfigError(f"{teacher.model}: has no chat template, so it cannot be asked. Say generator.ask=false.")
+        self._config, self._teacher, self._engine, self._tokenizer = config, teacher, engine, tokenizer
+        self._prefix = answer_prefix(tokenizer) if teacher.ask else ""
+
+    def write(self, numbers: range) -> list[Draft]:
+        """Return what the model writes for the prompts of these numbers."""
+        prompts = [self._teacher.prompts.fill(rng_of(self._config, number)) for number in numbers]
+        told = [self._encoded(prompt) for prompt in prompts]
+        sequences = self._engine.generate(told, [self._params(number) for number in numbers])
+        drafts = []
+        for prompt, sequence in zip(prompts, sequences, strict=True):
+            text = sequence.text.removeprefix(self._prefix) if self._teacher.ask else prompt + sequence.text
+            drafts.append(Draft(text=text, prompt=prompt, finished=sequence.done == "stop"))
+        return drafts
+
+    def _encoded(self, prompt: str) -> str | list[int]:
+        if not self._teacher.ask:
+            return prompt
+        return encode_chat(self._tokenizer, [Message("user", prompt)], add_generation_prompt=True)
+
+    def _params(self, number: int) -> SamplingParams:
+        teacher = self._teacher
+        return SamplingParams(
+            temperature=teacher.temperature,
+            min_p=teacher.min_p,
+            max_symbols=teacher.max_symbols,
+            seed=rng_of(self._config, number).getrandbits(31),
+        )
+
+
+def synthesize(
+    spec: Path, overrides: tuple[str, ...], out: Path | None, device: str | None, progress: Callable[[int, int], None]
+) -> tuple[Path, dict[str, Any]]:
+    """Make the text that a file asks for; return its folder and its provenance."""
+    config = load_config(spec, SyntheticConfig, overrides)
+    folder = out or Path("synthetic") / config.name
+    writer, facts = open_writer(config, device)
+    return folder, make_text(config, writer, facts, folder, progress)
+
+
+def open_writer(config: SyntheticConfig, device: str | None = None) -> tuple[Writer, dict[str, Any]]:
+    """Return the generator of a body of text, and what of it the file does not say: the hash of the model."""
+    generator = config.generator
+    if isinstance(generator, TemplateConfig):
+        return TemplateWriter(config, generator), {}
+    if isinstance(generator, VillageTextConfig):
+        return VillageWriter(generator), {}
+    engine = open_speaker(generator.model, device, {}, rows=_ROWS).engine
+    return TeacherWriter(config, generator, engine), {"model": model_fingerprint(engine.model)}
