@@ -218,7 +218,7 @@ class Worker:
         index = list[tuple[int, int, int, int, int]]()
         path = self._folder / "encode" / name
         path.parent.mkdir(exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         with part.open("wb") as file:
             for batch in _batches(records):
                 found = encode(self._tokenizer, [record.text for record in batch])
