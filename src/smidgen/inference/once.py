@@ -27,14 +27,13 @@ from smidgen.models.stack import Block
 class Unpacked:
     """The weight that was unpacked last: maps of one product are asked one behind the other."""
 
-    product: PackedLinear | None = None
-    weight: Float[Tensor, "d_out d_in"] | None = None
+    last: tuple[PackedLinear, Tensor] | None = None
 
     def of(self, product: PackedLinear) -> Float[Tensor, "d_out d_in"]:
         """Return the weight of a product as it was."""
-        if self.weight is None or self.product is not product:
-            self.product, self.weight = product, product.packed.to_dense()
-        return self.weight
+        if self.last is None or self.last[0] is not product:
+            self.last = product, product.packed.to_dense()
+        return self.last[1]
 
 
 class OnceLinear(nn.Module):

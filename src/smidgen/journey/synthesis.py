@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from smidgen.checkpoint import load_model
 from smidgen.config import load_config
 from smidgen.data.synthetic.make import make_text
 from smidgen.data.synthetic.spec import (
@@ -18,8 +19,8 @@ from smidgen.data.synthetic.spec import (
     rng_of,
 )
 from smidgen.errors import ConfigError
-from smidgen.inference import Engine, SamplingParams
-from smidgen.journey.speaking import open_speaker
+from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
+from smidgen.runtime import open_runtime
 from smidgen.surgery.fingerprint import model_fingerprint
 from smidgen.tokenizers.chat import Message, answer_prefix, encode_chat
 
@@ -79,5 +80,7 @@ def open_writer(config: SyntheticConfig, device: str | None = None) -> tuple[Wri
         return TemplateWriter(config, generator), {}
     if isinstance(generator, VillageTextConfig):
         return VillageWriter(generator), {}
-    engine = open_speaker(generator.model, device, {}, rows=_ROWS).engine
-    return TeacherWriter(config, generator, engine), {"model": model_fingerprint(engine.model)}
+    runtime = open_runtime(device=device)
+    loaded = load_model(generator.model, dtype=runtime.dtype, device=runtime.device)
+    engine = Engine(prepare_for_decoding(loaded.model), loaded.tokenizer, max_rows=_ROWS)
+    return TeacherWriter(config, generator, engine), {"model": model_fingerprint(loaded.model)}

@@ -170,7 +170,9 @@ def _source(waiting: "deque[str | None]") -> Any:
     nothing = RecordBatch.from_pydict({"piece": [""]}).head(0)
 
     class Pieces(DataSourceTask):
-        schema = columns
+        @property
+        def schema(self) -> Any:
+            return columns
 
         async def read(self) -> AsyncIterator[RecordBatch]:
             while True:
@@ -184,7 +186,13 @@ def _source(waiting: "deque[str | None]") -> Any:
                     yield RecordBatch.from_pydict({"piece": [piece]})
 
     class Source(DataSource):
-        name, schema = "pieces", columns
+        @property
+        def name(self) -> str:
+            return "pieces"
+
+        @property
+        def schema(self) -> Any:
+            return columns
 
         async def get_tasks(self, pushdowns: Any) -> AsyncIterator[DataSourceTask]:
             yield Pieces()
