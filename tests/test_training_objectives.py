@@ -451,10 +451,10 @@ def test_dropout_follows_its_schedule(schedule, rates):
 
 
 def test_dropout_is_chosen_by_how_often_the_data_is_read():
-    for readings, rate in ((None, 0.0), (3.9, 0.0), (4.1, 0.1)):
+    for readings, rate in ((None, 0.0), (0.0, 0.0), (4.9, 0.0), (10, 0.1), (20, 0.2), (1000, 0.3)):
         assert resolve_dropout(DropoutConfig(), readings)[0].rate == rate
     told = resolve_dropout(DropoutConfig(), 20.0)[1]
-    assert told == "dropout 0.1: the data is read about 20.0 times; it pays above 4"
+    assert told == "dropout 0.2: the data is read about 20.0 times; it pays above 5"
     assert resolve_dropout(DropoutConfig(rate=0.3), 1.0) == (DropoutConfig(rate=0.3), None)
     assert dropout_rate(0.5, DropoutConfig()) == 0.0
 

@@ -108,9 +108,10 @@ class DropoutConfig(Config):
     """
 
     rate: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = "auto"
-    """Greatest rate; auto: 0.1 when the data is read more than 4 times, else none (techniques.md, Repetition)."""
+    """Greatest rate; auto: none where the data is read up to 5 times, then 0.1 more for each doubling, up to 0.3."""
     schedule: Literal["constant", "early_cut", "linear_up", "linear_down", "triangular"] = "constant"
-    """constant; early_cut: then none; linear_up from none; linear_down to none; triangular: up and down, 3 times."""
+    """constant, the best where dropout pays (docs/studies/super-tiny.md); early_cut: then none; linear_up from none;
+    linear_down to none; triangular: up and down, 3 times."""
     until: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the budget at which the schedule is through and stays as it ended; None: 0.2 of early_cut, else all."""
 
