@@ -32,8 +32,8 @@ TRIANGLES = 3
 """Times a triangular dropout rises and falls. Source: Super Tiny Language Models' dropout report, arXiv 2409.05423."""
 
 READINGS_WITHOUT_DROPOUT = 5
-"""Times data may be read before dropout pays. Three million parameters (docs/studies/super-tiny.md): over text read 4 times
-a rate of 0.1 costs 1.4%, over text read 20 times one of 0.2 gains 29%. Repetition: arXiv 2305.16264."""
+"""Times data may be read before dropout pays. Three million parameters (docs/studies/super-tiny.md): over text read 4
+times a rate of 0.1 costs 1.4%, over text read 20 times one of 0.2 gains 29%. Repetition: arXiv 2305.16264."""
 DROPOUT_PER_DOUBLING, GREATEST_DROPOUT = 0.1, 0.3
 """From there on the rate grows with every doubling, through those two points: 0.2 at 20 readings."""
 
