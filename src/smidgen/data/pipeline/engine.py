@@ -21,7 +21,7 @@ from smidgen.errors import ConfigError, DataError, MissingExtraError
 
 _KEEPS = (("MALLOC_MMAP_THRESHOLD_", str(32 << 20)), ("MALLOC_TRIM_THRESHOLD_", str(128 << 20)))
 """Processes that glibc starts with these keep the arrays that a document needs, instead of giving their pages back and
-asking for them again with the next document: a fifth of all processor time was the kernel's."""
+asking for them again with the next document."""
 _LOOKS_SECONDS = 0.02
 """How often the query looks for pieces of the next stage."""
 
