@@ -4,46 +4,41 @@ Reads the plain values of counts.json; computes nothing but their form, so the s
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from smidgen.reports.flow import Stretch, draw_bars, draw_flow, draw_lengths
+from smidgen.reports.pages import inlined, open_templates
 from smidgen.reports.quantities import count, number, share, size
 from smidgen.reports.records import show_controls
 
 Record = Mapping[str, Any]
 
-_HERE = Path(__file__).parent
 _REASONS_TOLD = 3
 _LANGUAGES = 14
 
 
 def render_data_report(counts: Record) -> str:
     """Return the counts of a pipeline as one HTML page with nothing to fetch."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     names = ("report.css", "study.css", "data_report.css")
-    page = environment.get_template("data_report.html").render(
-        name=counts["name"],
-        style=Markup("".join((_HERE / name).read_text(encoding="utf-8") for name in names)),
-        heading=data_heading(counts),
-        tiles=_tiles(counts),
-        flow=Markup(draw_flow(flow_of(counts))),
-        lengths=Markup(draw_lengths(counts["read"]["lengths"], counts["cleaned"]["lengths"])),
-        languages=Markup(draw_bars(languages_of(counts))),
-        sources=source_rows(counts),
-        source_columns=SOURCE_COLUMNS,
-        steps=[_step(step) for step in counts["steps"]],
-        clusters=[_cluster(step) for step in counts["steps"] if step.get("cluster_sizes")],
-        notes=_notes(counts),
+    page = (
+        open_templates()
+        .get_template("data_report.html")
+        .render(
+            name=counts["name"],
+            style=inlined(names),
+            heading=data_heading(counts),
+            tiles=_tiles(counts),
+            flow=Markup(draw_flow(flow_of(counts))),
+            lengths=Markup(draw_lengths(counts["read"]["lengths"], counts["cleaned"]["lengths"])),
+            languages=Markup(draw_bars(languages_of(counts))),
+            sources=source_rows(counts),
+            source_columns=SOURCE_COLUMNS,
+            steps=[_step(step) for step in counts["steps"]],
+            clusters=[_cluster(step) for step in counts["steps"] if step.get("cluster_sizes")],
+            notes=_notes(counts),
+        )
     )
     return show_controls(page)
 

@@ -8,19 +8,17 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import fmean
 
-import jinja2
 from markupsafe import Markup
 
 from smidgen.reports.chart import BITS_PER_BYTE, Dot, Form, Measure, draw_dots
 from smidgen.reports.entrants import Entrant, Field, HeldOut
+from smidgen.reports.pages import inlined, open_templates
 from smidgen.reports.quantities import count, duration, number, share, size
 from smidgen.reports.records import as_table, show_controls
 from smidgen.reports.standing import OWN_TEXT, Score, Standing
 
-_HERE = Path(__file__).parent
 _Z = 1.96
 _COLOURS = 8
 _COSTS: tuple[tuple[str, str, Form], ...] = (
@@ -108,19 +106,13 @@ def render_leaderboard(field: Field) -> str:
     """Return the page."""
     columns = columns_of(field)
     entrants = ordered(field, columns)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = open_templates()
     environment.filters |= {"count": count, "size": size, "duration": duration}
-    styles = [(_HERE / name).read_text(encoding="utf-8") for name in ("report.css", "study.css", "leaderboard.css")]
+    styles = inlined(("report.css", "study.css", "leaderboard.css"))
     page = environment.get_template("leaderboard.html").render(
         name=field.folder.resolve().name,
-        style=Markup("".join(styles)),
-        script=Markup((_HERE / "leaderboard.js").read_text(encoding="utf-8")),
+        style=styles,
+        script=inlined(["leaderboard.js"]),
         entrants=entrants,
         columns=columns,
         panels=_panels(entrants, columns),

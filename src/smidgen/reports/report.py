@@ -6,16 +6,15 @@ from data or model is escaped by the template engine.
 
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
 from smidgen.reports import views
 from smidgen.reports.curves import draw_curves
+from smidgen.reports.pages import inlined, open_templates
 from smidgen.reports.quantities import number, share
 from smidgen.reports.records import RunRecord, as_rows, plain, read_run, show_controls
 from smidgen.runs import RunDirectory, atomic_write
 
-_HERE = Path(__file__).parent
 _VERDICTS = {"good": "fine", "watch": "worth a look", "bad": "a problem", "unknown": "not known"}
 
 
@@ -31,18 +30,12 @@ def write_report(path: Path) -> Path:
 
 def render_report(run: RunRecord) -> str:
     """Return the page of a run."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = open_templates()
     environment.filters |= {"share": share, "number": number, "plain": plain, "svg": Markup}
     return environment.get_template("report.html").render(
         run=run,
-        style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
-        script=Markup((_HERE / "report.js").read_text(encoding="utf-8")),
+        style=inlined(["report.css"]),
+        script=inlined(["report.js"]),
         verdicts=_VERDICTS,
         status=views.status(run),
         tiles=views.tiles(run),

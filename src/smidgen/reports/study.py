@@ -5,19 +5,17 @@ Reads the plain values of results.json; computes nothing but their form.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from smidgen.reports.chart import Curve, Dot, Form, draw_curves, draw_dots
+from smidgen.reports.pages import inlined, open_templates
 from smidgen.reports.quantities import count, duration, number, size
 from smidgen.reports.records import show_controls
 
 Record = Mapping[str, Any]
 
-_HERE = Path(__file__).parent
 _COLOURS = 8
 _DASHES = 3
 _CHIPS = {"better": "good", "worse": "bad", "no difference shown": "unknown", "reference": "watch"}
@@ -117,28 +115,25 @@ def render_study_table(results: Record) -> str:
 
 def render_study_page(results: Record) -> str:
     """Return the study as one HTML page with nothing to fetch."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    styles = "".join((_HERE / name).read_text(encoding="utf-8") for name in ("report.css", "study.css"))
+    styles = inlined(("report.css", "study.css"))
     rows = _ordered(results)
-    page = environment.get_template("study.html").render(
-        name=results["study"]["name"],
-        style=Markup(styles),
-        heading=study_heading(results),
-        findings=study_findings(results),
-        columns=COLUMNS,
-        rows=list(zip(rows, study_rows(results), strict=True)),
-        chips=_CHIPS,
-        noise=_noise(results["study"]),
-        charts=[Chart(c.title, Markup(c.svg), c.caption) for c in draw_study(results)],
-        legend=_legend(results),
-        notes=results["notes"],
-        facts=_facts(results),
+    page = (
+        open_templates()
+        .get_template("study.html")
+        .render(
+            name=results["study"]["name"],
+            style=styles,
+            heading=study_heading(results),
+            findings=study_findings(results),
+            columns=COLUMNS,
+            rows=list(zip(rows, study_rows(results), strict=True)),
+            chips=_CHIPS,
+            noise=_noise(results["study"]),
+            charts=[Chart(c.title, Markup(c.svg), c.caption) for c in draw_study(results)],
+            legend=_legend(results),
+            notes=results["notes"],
+            facts=_facts(results),
+        )
     )
     return show_controls(page)
 
