@@ -21,6 +21,7 @@ from smidgen.inference.maps import PackedLinear, can_pack
 from smidgen.models.attention import Attention
 from smidgen.models.layers import AdaptedLinear, Linear, SwiGLU
 from smidgen.models.stack import Block
+from smidgen.runtime import return_freed_memory
 
 
 @dataclass
@@ -72,14 +73,19 @@ class OnceLinear(nn.Module):
         """Return x @ weight.T, as far as autograd can tell from nothing."""
         return self.product(x) if self._is_whole else F.linear(x, self.weight)
 
-    def give_back(self, dtype: torch.dtype) -> None:
-        """Put the weight in its place again."""
-        self._lent[0].weight.data = self.weight.to(dtype, copy=True)
+    def give_back(self) -> None:
+        """Put the weight in its place again; the last map of a product lets the product go."""
+        linear, product, unpacked = self._lent
+        linear.weight.data = self.weight.clone()
+        if self.rows.stop == product.packed.shape[0]:
+            unpacked.last = None
+            product.packed = torch.empty(0)
 
 
 @contextmanager
 def held_once(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Within this context the frozen maps of a model's blocks are packed, and its copies for decoding share them.
+    """Within this context the frozen maps of a model's blocks are packed, and its copies for decoding share them: a
+    copy made inside ends with it.
 
     Nothing happens where nothing can be packed, or to weights of another dtype: rounded, they could not be given back.
     """
@@ -94,12 +100,13 @@ def held_once(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
                 made[linear] = OnceLinear(linear, product, slice(end - linear.out_features, end), unpacked)
         for owner, name, linear in slots:
             setattr(owner, name, made[linear])
+        return_freed_memory()  # SmolLM2-135M: 180 MB, in pieces that what comes after does not fit
         yield
     finally:
         for owner, name, linear in slots:
             setattr(owner, name, linear)
         for once in made.values():
-            once.give_back(dtype)
+            once.give_back()
 
 
 def held_product(maps: Sequence[nn.Module]) -> PackedLinear | None:
