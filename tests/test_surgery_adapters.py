@@ -35,7 +35,8 @@ from smidgen.surgery.config import (
 )
 from smidgen.surgery.counter import normals
 from smidgen.surgery.svd import svd_factors, truncated_svd
-from smidgen.surgery.tinylora import share_out
+from smidgen.surgery.text import text_dtype
+from smidgen.surgery.tinylora import TinyVector, random_projections, share_out
 
 THIRTEEN = TinyLoraConfig(groups=13)
 
@@ -93,6 +94,7 @@ def test_what_is_written_is_read(data):
         ("lorra:8", "there is no adapter 'lorra'. There are: tinylora, lora_xs"),
         ("lora:rank=8", "unknown key"),
         ("lora:0", "greater than or equal to 1"),
+        ("lora:r=2,alpha=inf", "finite number"),
         ("lora:r=two", "got 'two'"),
         ("lora:r=2,4", "'4' is no setting"),
         ("", "there is no adapter ''"),
@@ -106,7 +108,7 @@ def test_a_line_that_means_nothing_is_refused(text, says):
 
 
 @pytest.mark.parametrize(
-    ("n", "u", "groups"), [(1, 1, 1), (13, 1, 13), (210, 1, 210), (1000, 5, 200), (10_000, 50, 200), (212, 2, 106)]
+    ("n", "u", "groups"), [(1, 1, 1), (13, 1, 13), (210, 1, 210), (212, 2, 106), (400, 2, 200), (840, 4, 210)]
 )
 def test_groups_grow_before_vectors_do(n, u, groups):
     assert resolve(TinyLoraConfig(parameters=n), 210) == TinyLoraConfig(u=u, groups=groups)
@@ -117,6 +119,47 @@ def test_numbers_that_cannot_be_shared_out_name_the_nearest_that_can():
         resolve(TinyLoraConfig(parameters=211), 210)
     with pytest.raises(ConfigError, match="300 groups"):
         resolve(TinyLoraConfig(groups=300), 210)
+
+
+def test_more_numbers_than_cores_have_name_the_next_rung():
+    with pytest.raises(ConfigError, match=r"840 numbers in all, fewer than 10,000.*lora_xs:r=7, which trains 10,290"):
+        resolve(TinyLoraConfig(parameters=10_000), 210)
+    with pytest.raises(ConfigError, match=r"4 numbers.*lora_xs:r=3,maps=0\.mlp\.up_proj, which trains 9\."):
+        resolve(TinyLoraConfig(parameters=5, maps=("0.mlp.up_proj",)), 1)
+
+
+@pytest.mark.parametrize(("n_maps", "r"), [(21, 2), (7, 3), (5, 1)])
+def test_every_number_that_is_asked_for_moves_the_model_another_way(n_maps, r):
+    resolved = 0
+    for n in range(1, n_maps * r * r + 1):
+        try:
+            config = resolve(TinyLoraConfig(parameters=n, r=r), n_maps)
+        except ConfigError as error:
+            for other in map(int, re.findall(r"Try (\d+) or (\d+)", str(error))[0]):
+                resolve(TinyLoraConfig(parameters=other, r=r), n_maps)
+            continue
+        resolved += 1
+        assert config.u * config.groups == n
+        assert directions_of(config, n_maps) == n
+    assert resolved > n_maps * r * r / 2
+
+
+def directions_of(config, n_maps):
+    """Rank of what the numbers do to all cores together, counted and not derived."""
+    groups = torch.tensor(share_out(["q_proj"] * n_maps, config.groups, config.order))
+    vector = TinyVector(config.groups, groups, random_projections(n_maps, config.u, config.r, 0))
+    each = torch.eye(vector.v.numel()).unflatten(1, vector.v.shape)
+    cores = torch.einsum("nmu,murs->nmrs", each[:, groups], vector.projections).flatten(1)
+    return int(torch.linalg.matrix_rank(cores))
+
+
+@pytest.mark.parametrize("text", ["tinylora:u=9,groups=21", "tinylora:u=9,groups=20", "tinylora:u=90,groups=1"])
+def test_what_says_the_same_twice_is_counted_once(text):
+    adapter = attach(build_model(MODELS["gqa"]), read_adapter(text))
+    assert adapter.n_directions == directions_of(adapter.config, 21) < adapter.n_parameters
+    assert attach(build_model(MODELS["gqa"]), LoraConfig()).n_directions == 3 * 8 * (
+        2 * (32 + 32) + 2 * (32 + 16) + 240
+    )
 
 
 # what is computed again must be the same everywhere
@@ -353,6 +396,44 @@ def test_strings_carry_any_small_adapter(rung):
     there = from_text(to_text(adapter, torch.float32), randomized(MODELS["gqa"]))
     assert there.config == adapter.config
     assert all(torch.equal(weight, there.weights[name]) for name, weight in adapter.weights.items())
+
+
+def test_factors_near_one_survive_a_line_of_text():
+    adapter = attach(randomized(MODELS["gqa"]), Ia3Config(maps=("v_proj",)))
+    with torch.no_grad():
+        for weight in adapter.weights.values():
+            weight += 1.5e-3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    there = from_text(to_text(adapter), randomized(MODELS["gqa"]))
+    assert all(torch.equal(weight, there.weights[name]) for name, weight in adapter.weights.items())
+    assert text_dtype(adapter.config) == torch.float32
+    with pytest.raises(ConfigError, match="factors near 1, which bf16"):
+        to_text(adapter, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "says"),
+    [
+        ("tinylora:r99999999:u1:g13:tiled:s0", ConfigError, "r=99999999 is more than any map.*32 at most"),
+        ("tinylora:r32:u999999999:g13:tiled:s0", CheckpointError, "13 numbers; 12,999,999,987 are needed"),
+        ("lora_xs:r99999999", CheckpointError, "13 numbers; .* are needed"),
+        ("lora:r99999999", CheckpointError, "13 numbers; .* are needed"),
+        ("full", CheckpointError, "says nothing"),
+    ],
+)
+def test_a_string_that_asks_for_too_much_is_refused_before_anything_is_made(thirteen, settings, error, says):
+    text = to_text(thirteen)
+    head, _, end = text.partition(":tinylora:")
+    head, payload = f"{head}:{settings}:bf16", end.rpartition(":")[2]
+    check = hashlib.sha256(f"{head}:{payload}".encode()).hexdigest()[:8]
+    model = randomized(MODELS["gqa"])
+    with pytest.raises(error, match=says):
+        from_text(f"{head}:{check}:{payload}", model)
+    attach(model, THIRTEEN)
+
+
+def test_fixed_matrices_have_a_measure():
+    with pytest.raises(ConfigError, match="make 215,040,000 fixed numbers, 100,000,000 at most"):
+        attach(build_model(MODELS["gqa"]), TinyLoraConfig(u=10_000, r=32))
 
 
 def test_a_string_for_another_base_names_both(thirteen):

@@ -12,10 +12,11 @@ from smidgen.models.layers import AdaptedLinear, Linear, SwiGLUConfig
 from smidgen.models.patching import FixedConfig
 from smidgen.surgery import attach, model_fingerprint, read_adapter
 from smidgen.surgery.adapted import AdapterModule, is_adapted
+from smidgen.surgery.adapter import count_numbers
 from smidgen.surgery.config import LoraXsConfig, TinyLoraConfig
 
-RUNGS = ["tinylora:1", "tinylora:u=2,groups=4", "lora_xs:r=3", "lora:r=3", "ia3", "bias", "full"]
-VARIANTS = ["rslora:r=2", "tinylora:groups=5,order=structured", "tinylora:r=40,u=3", "lora:maps=v_proj+0.mlp.up_proj"]
+RUNGS = ["tinylora:1", "tinylora:u=2,groups=4", "lora_xs:r=3", "lora:r=3", "rslora:r=3", "ia3", "bias", "full"]
+VARIANTS = ["tinylora:groups=5,order=structured", "tinylora:r=20,u=3", "lora:maps=v_proj+0.mlp.up_proj"]
 
 
 def shake(adapter, seed=5):
@@ -73,6 +74,7 @@ def test_its_state_and_its_copies_say_the_same_and_removing_it_leaves_the_base(n
     other.load_state({key: tensor.clone() for key, tensor in adapter.state().items()})
     assert torch.equal(other.model(ids), said)
     assert other.n_parameters == adapter.n_parameters == sum(w.numel() for w in adapter.weights.values())
+    assert count_numbers(randomized(EVERY_MODEL[name]), read_adapter(rung)) == adapter.n_parameters
 
     again = copy.deepcopy(adapter)
     assert torch.equal(again.model(ids), said)
@@ -108,7 +110,7 @@ def test_bf16_runs_and_what_trains_stays_fp32(name, rung):
         assert plain.compute_dtype == torch.bfloat16
         with torch.no_grad():
             scale = model(ids).abs().max()
-            assert (plain(ids) - model(ids)).abs().max() < 0.1 * scale
+            assert (plain(ids) - model(ids)).abs().mean() < 0.02 * scale
 
 
 @pytest.mark.parametrize("name", ["universal", "one-output", "depth-lora", "one-mlp-lora", "bytes-shared"])

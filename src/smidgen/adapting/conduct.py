@@ -138,6 +138,10 @@ def _measure_and_learn(begun: Begun, clock: Clock) -> None:
         screen.say(f"  {_told(begun.ask(CONTROL, asked.shots))}")
     adapter = attach(begun.loaded.model, asked.adapter)
     screen.say(f"{adapter.n_parameters:,} numbers will learn, by {asked.by.type}: {write_adapter(adapter.config)}.")
+    if adapter.n_directions < adapter.n_parameters:
+        screen.say(
+            f"Only {adapter.n_directions:,} of them say something of their own: see docs/adapters.md, The ladder."
+        )
     state = load_training_state(run.checkpoints)
     log = MetricsLog(run.metrics, state.step if state else 0)
 

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from smidgen.adapting.config import Adaptation
 from smidgen.adapting.examine import ADAPTED, BASE, CONTROL, Examination, Examined, compare
 from smidgen.adapting.lesson import Learned
@@ -17,16 +15,17 @@ from smidgen.reports.report import write_report
 from smidgen.runs import RunDirectory
 from smidgen.surgery.adapter import Adapter
 from smidgen.surgery.config import FullConfig, TinyLoraConfig, write_adapter
-from smidgen.surgery.text import to_text
+from smidgen.surgery.text import text_dtype, to_text
 
 LARGEST_TEXT = 1000
 """Numbers that are still worth a line in the terminal."""
 
 
 def round_numbers(adapter: Adapter) -> None:
-    """Round what is told as a line of text to what the line says, so that what is measured is what is pasted."""
+    """Round what is told as a line of text to what the line says: line and directory are then one adapter, measured."""
     if _fits_a_line(adapter):
-        adapter.load_state({name: tensor.to(torch.bfloat16).to(tensor) for name, tensor in adapter.state().items()})
+        told = text_dtype(adapter.config)
+        adapter.load_state({name: tensor.to(told).to(tensor) for name, tensor in adapter.state().items()})
 
 
 def _fits_a_line(adapter: Adapter) -> bool:

@@ -33,11 +33,14 @@ from smidgen.surgery.scales import BiasedLinear, ScaledLinear
 from smidgen.surgery.svd import Factors, svd_factors
 from smidgen.surgery.tinylora import TinyLinear, TinyVector, random_projections, share_out
 
+MOST_FIXED = 100_000_000
+"""Numbers in all fixed matrices of a TinyLoRA; 210 maps with u = 64 and r = 4 have 215,040."""
+
 
 def attach(model: Model, config: AdapterConfig) -> "Adapter":
     """Adapt a model in place, so that it computes what it did and only the adapter's weights train.
 
-    Raises ConfigError if the model already carries an adapter, or has no such maps.
+    Raises ConfigError if the model already carries an adapter, has no such maps, or its maps no such rank.
     """
     if is_adapted(model):
         raise ConfigError("the model already carries an adapter. Remove or merge that one first.")
@@ -45,6 +48,7 @@ def attach(model: Model, config: AdapterConfig) -> "Adapter":
         return Adapter(model, config, [], {}, [])
     maps = linear_maps(model, config.maps)
     config = resolve(config, len(maps))
+    _refuse_absurd(config, maps)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     with torch.no_grad():
         modules = _MAKERS[type(config)](maps, config)
@@ -57,6 +61,25 @@ def attach(model: Model, config: AdapterConfig) -> "Adapter":
         for _, stack in stacks(model):
             stack.register_forward_pre_hook(vector.before_forward)
     return Adapter(model, config, maps, {one.name: module for one, module in zip(maps, modules, strict=True)}, trained)
+
+
+def count_numbers(model: Model, config: AdapterConfig) -> int:
+    """Return how many numbers an adapter would train, without making it.
+
+    Raises ConfigError if the model has no such maps, or TinyLoRA's numbers cannot be shared out among them.
+    """
+    if isinstance(config, FullConfig):
+        return sum(weight.numel() for weight in _all_weights(model).values())
+    maps = linear_maps(model, config.maps)
+    config = resolve(config, len(maps))
+    shapes = [weight_of(one.module).shape for one in maps]
+    if isinstance(config, TinyLoraConfig):
+        return config.u * config.groups
+    if isinstance(config, LoraXsConfig):
+        return len(maps) * config.r**2
+    if isinstance(config, LoraConfig):
+        return sum(config.r * sum(shape) for shape in shapes)
+    return sum(d_out for d_out, _ in shapes)
 
 
 class Adapter:
@@ -95,7 +118,7 @@ class Adapter:
     def weights(self) -> dict[str, nn.Parameter]:
         """The trained weights: `v` of TinyLoRA; else each map's, under the map's name."""
         if isinstance(self.config, FullConfig):
-            return {name: w for name, w in self.model.named_parameters() if not name.startswith("heads.future.")}
+            return _all_weights(self.model)
         if self.vector is not None:
             return {"v": self.vector.v}
         return {
@@ -108,6 +131,15 @@ class Adapter:
     def n_parameters(self) -> int:
         """Trained numbers in all."""
         return sum(weight.numel() for weight in self.weights.values())
+
+    @property
+    def n_directions(self) -> int:
+        """Trained numbers that do something of their own; with too many to a group, TinyLoRA's say the same twice."""
+        config, vector = self.config, self.vector
+        if vector is None or not isinstance(config, TinyLoraConfig):
+            return self.n_parameters
+        sizes = torch.bincount(vector.groups)
+        return int((sizes * config.r**2).clamp_max(config.u).sum())
 
     def state(self) -> dict[str, Tensor]:
         """Return all that the base and the config do not tell: the tensors themselves, not copies."""
@@ -219,6 +251,27 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
         bad = int((~tensor.isfinite()).sum())
         if bad:
             raise CheckpointError(f"the adapter's {name} holds {bad} of {tensor.numel()} values that are not finite.")
+
+
+def _all_weights(model: Model) -> dict[str, nn.Parameter]:
+    """Return what full training trains: not the heads that guess further ahead."""
+    return {name: weight for name, weight in model.named_parameters() if not name.startswith("heads.future.")}
+
+
+def _refuse_absurd(config: AdapterConfig, maps: list[LinearMap]) -> None:
+    """Raise ConfigError for a rank that no map has, and for fixed matrices without measure.
+
+    A line of text may ask for anything, in few letters: memory must not be the one to say no.
+    """
+    if isinstance(config, LoraConfig | LoraXsConfig | TinyLoraConfig):
+        most = max(min(weight_of(one.module).shape) for one in maps)
+        if config.r > most:
+            raise ConfigError(f"{config.type}: r={config.r} is more than any map here has directions: {most} at most.")
+    if isinstance(config, TinyLoraConfig) and len(maps) * config.u * config.r**2 > MOST_FIXED:
+        raise ConfigError(
+            f"tinylora: u={config.u} and r={config.r} make {len(maps) * config.u * config.r**2:,} fixed numbers, "
+            f"{MOST_FIXED:,} at most. Take fewer numbers a group, or a smaller r."
+        )
 
 
 def _lora(maps: list[LinearMap], config: LoraConfig) -> list[LoraLinear]:

@@ -48,7 +48,7 @@ class LoraConfig(Config):
     type: Literal["lora"] = "lora"
     r: Annotated[int, Field(ge=1)] = 8
     """Rank."""
-    alpha: Annotated[float, Field(gt=0)] | None = None
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """The update is scaled by alpha / r; None: 2 r, or 16 where rank-stabilized, which is the same at r = 64."""
     rank_stabilized: bool = False
     """Scale by alpha / sqrt(r) instead: rsLoRA. Source: Kalajdzievski 2023, arXiv 2312.03732."""
@@ -167,7 +167,7 @@ def write_adapter(config: AdapterConfig) -> str:
 def resolve(config: AdapterConfig, n_maps: int) -> AdapterConfig:
     """Return the config with everything settled that depends on the number of maps.
 
-    Raises ConfigError if TinyLoRA's numbers cannot be shared out among so many maps.
+    Raises ConfigError if TinyLoRA's numbers cannot be shared out among so many maps so that each tells something else.
     """
     if not isinstance(config, TinyLoraConfig):
         return config
@@ -175,9 +175,16 @@ def resolve(config: AdapterConfig, n_maps: int) -> AdapterConfig:
         if config.groups > n_maps:
             raise ConfigError(f"tinylora: {config.groups} groups are more than the {n_maps} maps to be grouped.")
         return config
-    n, least = config.parameters, -(-config.parameters // n_maps)
-    u = next((u for u in range(least, 2 * least + 1) if n % u == 0), None)
-    if u is None or n // u > n_maps:
+    n, least, core = config.parameters, -(-config.parameters // n_maps), config.r**2
+    if n > n_maps * core:
+        rung = LoraXsConfig(r=math.isqrt(least - 1) + 1, maps=config.maps)
+        raise ConfigError(
+            f"tinylora: the cores of {n_maps} maps, {config.r} x {config.r} each, have {n_maps * core:,} numbers "
+            f"in all, fewer than {n:,}. Next on the ladder: {write_adapter(rung)}, which trains {n_maps * rung.r**2:,}."
+        )
+    # The maps of a group, at least so many, have as many directions between them as it has numbers.
+    u = next((u for u in range(least, 2 * least + 1) if n % u == 0 and u <= n_maps // (n // u) * core), None)
+    if u is None:
         low = n - n % least
         raise ConfigError(
             f"tinylora: {n} numbers cannot be shared out among {n_maps} maps, {least} or a little more a group. "
