@@ -202,6 +202,28 @@ def test_a_stopped_run_goes_on_and_a_finished_one_says_so(smidgen: Smidgen, plac
     assert "is finished" in smidgen(*asked).out
 
 
+def test_what_was_learned_before_a_reward_failed_is_kept(smidgen: Smidgen, place: Path):
+    broken = "if example.id.endswith('/13') and __import__('pathlib').Path('broken').exists(): raise KeyError('colour')"
+    (place / "capitals.py").write_text(CAPITALS.replace("REWARD", f"{broken}\n        {USUAL}"))
+    (place / "broken").touch()
+    asked = ("adapt", "base", "--task", "capitals.py", "--adapter", "tinylora:3", "--name", "it", "--steps", "5", *RL)
+    refused = smidgen(*asked)
+    assert (refused.code, "KeyError: 'colour'" in refused.err) == (2, True)
+    (place / "broken").unlink()
+    gone_on = smidgen(*asked)
+    assert (gone_on.code, "Going on" in gone_on.out) == (0, True), gone_on.err
+    steps = [r["step"] for r in read_records(place / "runs" / "it" / "metrics.jsonl") if r["kind"] == "rollouts"]
+    assert steps == [1, 2, 3, 4, 5]
+
+
+def test_examples_of_one_id_are_all_learned_from(smidgen: Smidgen, place: Path):
+    """Ids are for naming an example; a task of one's own may leave them empty."""
+    text = CAPITALS.replace('f"capitals/{seed}/{number}"', '""').replace("in count()", "in range(50)")
+    (place / "capitals.py").write_text(text.replace("REWARD", USUAL))
+    asked = ("adapt", "base", "--task", "capitals.py", "--adapter", "bias", "--by", "sft", "--steps", "1", *SHORT[1:])
+    assert "50 examples" in smidgen(*asked).out
+
+
 @pytest.mark.parametrize(
     ("reward", "told"),
     [
@@ -229,6 +251,10 @@ def test_rewards_that_teach_nothing_are_one_line(smidgen: Smidgen, place: Path, 
         (("base", "--task", "arithmetic", "--by", "dpo"), "--examples"),
         (("base", "--task", "arithmetic", "--by", "search", "--adapter", "lora:r=2"), "tinylora, not lora"),
         (("base", "--task", "arithmetic", "--by", "search", "--lr", "1"), "no learning rate"),
+        (("base", "--task", "arithmetic", "--by", "search", "by.answers=4"), "are the same answer"),
+        (("base", "--task", "arithmetic", "--by", "search", "budget.type=tokens"), "trains on no symbols"),
+        (("base", "--task", "arithmetic", "--by", "search", "--adapter", "tinylora:5000"), "1,000 numbers at most"),
+        (("base", "--task", "arithmetic", "by.rollouts.sampling.temperature=0"), "one answer many times"),
         (("base", "--task", "arithmetic", "--time", "5m", "--steps", "3"), "Give one"),
         (("base", "--task", "arithmetic", "by.rollouts.answer=3"), "answer"),
         (("nowhere", "--task", "arithmetic", "--steps", "1"), "nowhere"),

@@ -122,7 +122,7 @@ def answers(rows=4, length=12, seed=0, vocab=VOCAB):
         weights[row, 3 : 5 + 2 * row] = 1
     earlier = {
         f"{name}_log_probs": -4.5 + 0.5 * torch.randn(rows, length, generator=draw)
-        for name in ("old", "proximal", "reference")
+        for name in ("rollout", "old", "reference")
     }
     advantages = torch.randn(rows, generator=draw)
     return Batch(ids[:, :-1], ids[:, 1:], weights, extra={"advantages": advantages, **earlier})
@@ -146,8 +146,8 @@ def expected_loss(config, model, batch):
         old = batch.extra["old_log_probs"][row][mask]
         trust = torch.ones_like(new)
         if config.importance == "truncated":
-            before = batch.extra["proximal_log_probs"][row][mask]
-            trust, old = (before - old).exp().clamp(max=config.importance_cap), before
+            answered = batch.extra["rollout_log_probs"][row][mask]
+            trust = (old - answered).exp().clamp(max=config.importance_cap)
         log_ratio = new - old
         ratio = (log_ratio.mean().expand_as(new) if config.level == "sequence" else log_ratio).exp()
         kept = torch.minimum(ratio * gain, ratio.clamp(1 - config.clip_low, 1 + config.clip_high) * gain)
@@ -198,7 +198,7 @@ def test_micro_batches_of_answers_add_up_to_one_batch(name):
 def test_on_policy_the_gradient_is_that_of_reinforce_and_the_ratio_is_one():
     model = randomized(MODELS["gqa"])
     batch = answers()
-    fresh = without(batch, "old_log_probs", "proximal_log_probs", "reference_log_probs")
+    fresh = without(batch, "old_log_probs", "rollout_log_probs", "reference_log_probs")
     for config in (PolicyConfig(), PolicyConfig(importance="truncated"), PolicyConfig(level="sequence")):
         out = Policy(config)(model, fresh)
         grads = torch.autograd.grad(out.loss, list(model.parameters()))

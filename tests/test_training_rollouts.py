@@ -1,5 +1,6 @@
 """Laws of rollouts: the same seed and weights give the same answers, and batches hold what was answered."""
 
+import functools
 import itertools
 import math
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from model_zoo import randomized, tiny
+from smidgen.adapting.lesson import as_it_was
 from smidgen.config import validate_config
 from smidgen.errors import ConfigError, DataError
 from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
@@ -22,13 +24,13 @@ from smidgen.training.advantages import AdvantageConfig
 from smidgen.training.config import AdamWConfig, MuonConfig, ScheduleConfig, StepBudget
 from smidgen.training.objectives.policy import Policy, PolicyConfig
 from smidgen.training.optim import build_optimizer
+from smidgen.training.policy_batches import policy_batches
 from smidgen.training.rollouts import (
     OnPolicy,
     RolloutConfig,
     earn,
     measure_gap,
     open_engine,
-    policy_batches,
     rewards_of,
     rollout,
     score_vectors,
@@ -123,7 +125,7 @@ def test_log_probs_of_answers_are_those_of_training(adapter, kernels):
     assert model.training
     with torch.no_grad():
         said = model.eval()(batch.ids).log_softmax(-1).gather(2, batch.targets[..., None])[..., 0]
-    torch.testing.assert_close(said * batch.weights, batch.extra["old_log_probs"], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(said * batch.weights, batch.extra["rollout_log_probs"], atol=1e-4, rtol=1e-4)
     groups = rollout(engine, Letters(), some_examples(), 2, WARM, seed=0)
     gap = measure_gap(model, groups)
     assert 0 <= gap.mean <= gap.largest < 1e-4
@@ -144,9 +146,9 @@ def test_batches_hold_what_was_answered():
             whole = [*batch.ids[row, : last + 1].tolist(), int(batch.targets[row, last])]
             assert whole[1:] == batch.targets[row, : last + 1].tolist()
             assert taught[first : last + 1].all()
-            assert not batch.extra["old_log_probs"][row][~taught].any()
+            assert not batch.extra["rollout_log_probs"][row][~taught].any()
             key = (tuple(whole[: first + 1]), tuple(batch.targets[row][taught].tolist()))
-            found[key] = float(batch.extra["advantages"][row]), batch.extra["old_log_probs"][row][taught]
+            found[key] = float(batch.extra["advantages"][row]), batch.extra["rollout_log_probs"][row][taught]
     for answer, advantage in zip(itertools.chain(*groups), advantages.flatten().tolist(), strict=True):
         given, log_probs = found[tuple(answer.prompt), tuple(answer.symbols)]
         assert given == advantage
@@ -259,8 +261,43 @@ def test_a_step_shows_in_the_versions_of_weights(config):
 @pytest.mark.parametrize("adapter", ["lora:r=2", "full"])
 def test_rewards_rise(adapter):
     _, seen = learn(adapter, 12)
-    assert [s.step for s in seen] == list(range(12))
+    assert [s.step for s in seen] == list(range(1, 13))
     assert sum(s.mean_reward for s in seen[-3:]) > 1.2 * sum(s.mean_reward for s in seen[:3])
+
+
+def test_the_first_use_of_an_answer_is_never_clipped_and_later_ones_are_compared_with_it():
+    model, adapter = make("lora:r=2")
+    config = RolloutConfig(prompts=2, answers=4, sampling=WARM, cut_earns=True, updates=3)
+    engine, seen, records = open_engine(model, TOKENIZER, config, CPU), [], []
+    begun = {name: tensor.clone() for name, tensor in adapter.state().items()}
+    batches = OnPolicy(
+        engine, model, Letters(), config, AdvantageConfig(), 3, CPU, seen.append,
+        reference=functools.partial(as_it_was, adapter, begun),
+    )  # fmt: skip
+    fit(model, batches, Policy(PolicyConfig(kl=0.1)), train_config(6), CPU, Outside(on_record=[records.append]))
+    assert [s.step for s in seen] == [1, 4]
+    trained = [record for record in records if record["kind"] == "train"]
+    assert [record["ratio"] == 1 for record in trained] == [True, False, False] * 2
+    assert [record["kl"] > 1e-6 for record in trained] == [False] + [True] * 5
+
+
+def test_prompts_that_leave_no_room_are_left_out_and_told_of():
+    class Long(Letters):
+        def training_examples(self, seed):
+            for number in itertools.count():
+                yield Example(f"letters/{number}", "so " * (60 * (number % 2 or every)) + str(number), "A")
+
+    model, _ = make()
+    config = RolloutConfig(prompts=2, answers=2, sampling=WARM, cut_earns=True)
+    for every in (0, 1):
+        engine, told = open_engine(model, TOKENIZER, config, CPU), []
+        steps = OnPolicy(engine, model, Long(), config, AdvantageConfig(), 0, CPU, say_once=told.append)
+        if every:
+            with pytest.raises(DataError, match=r"leaves no room to answer .* nor had the 999 before it"):
+                next(steps(0))
+        else:
+            assert sum(len(batch.ids) for batch in next(steps(1))) == 4
+            assert "Prompts like it are left out" in told[0]
 
 
 @pytest.mark.parametrize("kernels", ["prepared", "training"])
@@ -273,5 +310,5 @@ def test_resumed_equals_uninterrupted_bit_for_bit(kernels):
 
     learn("tinylora:28", 5, Outside(save_state=keep, checkpoint_steps=2), kernels)
     resumed, seen = learn("tinylora:28", 5, Outside(load_state=lambda: saved[2]), kernels)
-    assert [s.step for s in seen] == [2, 3, 4]
+    assert [s.step for s in seen] == [3, 4, 5]
     assert all(torch.equal(one, other) for one, other in zip(straight, resumed, strict=True))

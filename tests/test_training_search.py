@@ -69,7 +69,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(name):
     resumed = search(noisy, 5, config, state=kept)
     assert torch.equal(straight.vector, resumed.vector)
     assert straight.state.keys() == resumed.state.keys()
-    assert all(torch.equal(straight.state[key], resumed.state[key]) for key in straight.state if key != "seconds")
+    assert all(torch.equal(straight.state[key], resumed.state[key]) for key in straight.state if "seconds" not in key)
     assert all(torch.equal(kept[key], states[-1][key]) for key in kept)
 
 

@@ -103,7 +103,7 @@ def test_a_row_is_a_turn_with_what_was_seen_and_said_and_the_models_own_log_prob
             assert text.startswith("user\n nim as player")
             scores = score_sequences(taught, [ids[:length].tolist()])[0]
             torch.testing.assert_close(
-                batch.extra["old_log_probs"][row][said], scores[said[: length - 1]], rtol=0, atol=1e-4
+                batch.extra["rollout_log_probs"][row][said], scores[said[: length - 1]], rtol=0, atol=1e-4
             )
 
 

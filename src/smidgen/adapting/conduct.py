@@ -33,6 +33,8 @@ from smidgen.training.interrupts import stop_on_signals
 
 ROWS = 32
 """Questions under way at once."""
+BEFORE_ANYTHING = -1
+"""A step that precedes all records: what a run that saved nothing wrote will happen again."""
 LEAST_SECONDS = 20.0
 """Of learning, below which there is no point in beginning."""
 
@@ -143,7 +145,7 @@ def _measure_and_learn(begun: Begun, clock: Clock) -> None:
             f"Only {adapter.n_directions:,} of them say something of their own: see docs/adapters.md, The ladder."
         )
     state = load_training_state(run.checkpoints)
-    log = MetricsLog(run.metrics, state.step if state else 0)
+    log = MetricsLog(run.metrics, state.step if state else BEFORE_ANYTHING)
 
     def tell(record: dict[str, Any]) -> None:
         log.append(record)
@@ -182,7 +184,8 @@ def _budget(begun: Begun, clock: Clock, seconds_to_ask: float) -> Budget:
     """
     budget, facts = begun.asked.budget, begun.run.read_resolved()
     if facts.get("learning_seconds") is not None:
-        return TimeBudget(seconds=facts["learning_seconds"])
+        assert isinstance(budget, TimeBudget)  # or the recipe would differ
+        return budget.model_copy(update={"seconds": facts["learning_seconds"]})
     if clock.total_seconds is None or not isinstance(budget, TimeBudget):
         return budget
     left = clock.total_seconds - clock.elapsed - 1.2 * seconds_to_ask - 5.0
@@ -193,7 +196,7 @@ def _budget(begun: Begun, clock: Clock, seconds_to_ask: float) -> Budget:
             f"Use --time {format_time(enough)}, or ask fewer questions with --limit."
         )
     begun.run.write_resolved({**facts, "learning_seconds": left})
-    return TimeBudget(seconds=left)
+    return budget.model_copy(update={"seconds": left})
 
 
 def _told(seen: Examined) -> str:

@@ -10,8 +10,8 @@ from smidgen.config import Config
 from smidgen.inference import SamplingParams
 from smidgen.surgery.config import AdapterConfig, TinyLoraConfig
 from smidgen.training.advantages import AdvantageConfig
-from smidgen.training.config import Budget, TimeBudget
-from smidgen.training.evolution import CmaEsConfig, StrategyConfig
+from smidgen.training.config import Budget, TimeBudget, TokenBudget
+from smidgen.training.evolution import MOST_CMA_PARAMETERS, CmaEsConfig, StrategyConfig
 from smidgen.training.objectives.policy import PolicyConfig
 from smidgen.training.objectives.preference import PreferenceConfig
 from smidgen.training.rollouts import RolloutConfig
@@ -153,8 +153,24 @@ class Adaptation(Config):
 
     @model_validator(mode="after")
     def _check(self) -> "Adaptation":
-        if isinstance(self.by, SearchMethod) and not isinstance(self.adapter, TinyLoraConfig):
-            raise ValueError(f"by search needs an adapter that rows can bring: tinylora, not {self.adapter.type}.")
-        if isinstance(self.by, SearchMethod) and isinstance(self.adapter, TinyLoraConfig) and self.adapter.stored:
-            raise ValueError("by search builds its adapter from the base: adapter.stored is for files from elsewhere.")
+        if isinstance(self.by, SearchMethod):
+            _check_search(self.by, self.adapter, self.budget)
+        if isinstance(self.by, RlConfig) and self.by.rollouts.sampling.temperature == 0:
+            raise ValueError("by.rollouts.sampling.temperature=0 gives one answer many times: 1.0 is usual.")
         return self
+
+
+def _check_search(by: SearchMethod, adapter: AdapterConfig, budget: Budget) -> None:
+    if not isinstance(adapter, TinyLoraConfig):
+        raise ValueError(f"by search needs an adapter that rows can bring: tinylora, not {adapter.type}.")
+    if adapter.stored:
+        raise ValueError("by search builds its adapter from the base: adapter.stored is for files from elsewhere.")
+    if isinstance(budget, TokenBudget):
+        raise ValueError("a search trains on no symbols: give it a time (--time 15m) or generations (--steps 100).")
+    if by.answers > 1 and by.sampling.temperature == 0:
+        raise ValueError(f"by.answers={by.answers} at temperature 0 are the same answer: by.sampling.temperature=1.")
+    if isinstance(by.strategy, CmaEsConfig) and (adapter.parameters or 0) > MOST_CMA_PARAMETERS:
+        raise ValueError(
+            f"by.strategy cma_es searches over {MOST_CMA_PARAMETERS:,} numbers at most, not {adapter.parameters:,}: "
+            "by.strategy.type=openai_es has no such limit."
+        )

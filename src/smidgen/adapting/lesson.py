@@ -2,9 +2,13 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
+
+from torch import Tensor
 
 from smidgen.adapting.config import Adaptation
 from smidgen.checkpoint import load_training_state, save_training_state
@@ -116,17 +120,31 @@ def fit_lesson(
 
 
 def talks_of(lesson: Lesson, data: Any, pool: int) -> list[Talk]:
-    """Return conversations to learn from: those of a file, or the task's training examples, each once.
+    """Return conversations to learn from: those of a file, or of `pool` training examples of the task, each once.
 
-    Raises DataError if there are none.
+    A task that comes to its end begins again, with the same ids: there it is left. Raises DataError if there are none.
     """
     if data is not None:
         return read_talks(data)
-    talks: dict[str, Talk] = {}
-    for example in lesson.task.training_examples(lesson.asked.seed):
-        if example.id in talks or len(talks) == pool:
+    talks: dict[Talk, None] = {}
+    met: set[tuple[str, Talk]] = set()
+    for example in islice(lesson.task.training_examples(lesson.asked.seed), pool):
+        talk = (*lesson.task.prompt(example), Message("assistant", example.answer))
+        if (example.id, talk) in met:
             break
-        talks[example.id] = (*lesson.task.prompt(example), Message("assistant", example.answer))
+        met.add((example.id, talk))
+        talks[talk] = None
     if not talks:
         raise DataError(f"task {lesson.task.name}: has no examples to learn from.")
-    return list(talks.values())
+    return list(talks)
+
+
+@contextmanager
+def as_it_was(adapter: Adapter, state: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within this context an adapter has the tensors of an earlier `state`, of which the caller has copies."""
+    now = {name: tensor.clone() for name, tensor in adapter.state().items()}
+    adapter.load_state(state)
+    try:
+        yield
+    finally:
+        adapter.load_state(now)

@@ -1,5 +1,6 @@
 """The ways to learn: from rewards, right answers, preferences, oneself, or by search; each a few lines over `fit`."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -8,11 +9,11 @@ import torch
 from torch import Tensor
 
 from smidgen.adapting.config import DpoConfig, RlConfig, SearchMethod, SftConfig, SpinMethod
-from smidgen.adapting.lesson import Learned, Lesson, fit_lesson, talks_of
+from smidgen.adapting.lesson import Learned, Lesson, as_it_was, fit_lesson, talks_of
 from smidgen.checkpoint import load_training_state, save_training_state
 from smidgen.data.preferences import encode_preferences, read_preferences
 from smidgen.data.supervised import ExampleStream, StepLayout, encode_examples
-from smidgen.errors import ConfigError
+from smidgen.errors import CheckpointError
 from smidgen.inference import Engine, prepare_for_decoding
 from smidgen.inference.once import held_once
 from smidgen.training.config import TimeBudget, TokenBudget
@@ -32,6 +33,7 @@ from smidgen.training.rollouts import (
 )
 from smidgen.training.search import Generation, SearchConfig, search
 from smidgen.training.spin import Spin
+from smidgen.training.state import fingerprint_frozen
 
 LOOK_ANSWERS = 8
 """Answers to each prompt that are looked at before a search, which itself may ask for one."""
@@ -55,10 +57,11 @@ def _learn_by_rewards(lesson: Lesson, config: RlConfig) -> Learned:
     def see(seen: Seen) -> None:
         lesson.tell(seen.as_record())
         speak(
-            f"step {seen.step + 1:,}: mean reward {seen.mean_reward:.3f}, {seen.informative:.0%} of groups differ, "
+            f"step {seen.step:,}: mean reward {seen.mean_reward:.3f}, {seen.informative:.0%} of groups differ, "
             f"{seen.mean_symbols:.0f} symbols an answer, {seen.cut:.0%} cut"
         )
 
+    begun = {name: tensor.clone() for name, tensor in lesson.adapter.state().items()} if config.objective.kl else {}
     source = OnPolicy(
         engine,
         lesson.model,
@@ -68,6 +71,8 @@ def _learn_by_rewards(lesson: Lesson, config: RlConfig) -> Learned:
         lesson.asked.seed,
         lesson.runtime,
         see,
+        functools.cache(lesson.screen.say),
+        functools.partial(as_it_was, lesson.adapter, begun) if config.objective.kl else None,
     )
     return fit_lesson(lesson, source, config.objective, config.learning_rate)
 
@@ -115,8 +120,14 @@ def learn_by_search(lesson: Lesson, config: SearchMethod) -> Learned:
     Raises TrainingError, before anything is tried, if there is nothing to learn from.
     """
     budget = lesson.budget
-    if isinstance(budget, TokenBudget):
-        raise ConfigError("a search trains on no symbols: give it a time (--time 15m) or generations (--steps 100).")
+    assert not isinstance(budget, TokenBudget)  # refused before anything was asked
+    newest = load_training_state(lesson.run.checkpoints)
+    frozen = fingerprint_frozen(lesson.model)
+    if newest is not None and newest.meta.get("frozen") != frozen:
+        raise CheckpointError(
+            f"{lesson.run.checkpoints}: the search is of another base: {newest.meta.get('frozen')} there, {frozen} "
+            "here. Begin anew with another --name."
+        )
     engine = Engine(
         prepare_for_decoding(lesson.model, lesson.runtime.dtype), lesson.tokenizer, max_rows=config.max_rows
     )
@@ -134,10 +145,9 @@ def learn_by_search(lesson: Lesson, config: SearchMethod) -> Learned:
     def see(done: Generation) -> None:
         figures = {"mean_reward": done.center_score, "candidates": done.mean_score, "best": done.best_score}
         lesson.tell({"kind": "rollouts", "step": done.number, "seconds": done.seconds, **figures})
-        save_training_state(lesson.run.checkpoints, done.number, dict(done.state), {})
+        save_training_state(lesson.run.checkpoints, done.number, dict(done.state), {"frozen": frozen})
         speak(f"generation {done.number:,}: the mean earns {done.center_score:.3f}, candidates {done.mean_score:.3f}")
 
-    newest = load_training_state(lesson.run.checkpoints)
     with answering(engine.model):
         found = search(
             evaluate,

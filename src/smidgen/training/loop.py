@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from smidgen.data.batch import Batch
-from smidgen.errors import TrainingError
+from smidgen.errors import SmidgenError, TrainingError
 from smidgen.models import Model
 from smidgen.models.dropout import set_dropout
 from smidgen.models.stack import switch_loops
@@ -64,7 +64,11 @@ def fit(
             break
         before = _agree(runtime, clock.share(progress.step))
         _switch_loops(run, config, before, watch, outside)
-        micro = _read(batches, progress, runtime)
+        try:
+            micro = _read(batches, progress, runtime)
+        except SmidgenError:
+            _keep(run, outside, watch, log, runtime)
+            raise
         if clock.is_timed and progress.step < 1 + compiled:  # the warm-up begins when nothing is left to compile
             progress.begun = before
         multiplier = learning_rate_multiplier(before, config.schedule, progress.begun)
@@ -88,6 +92,14 @@ def fit(
     loss_module.release()
     _end(run, outside, ended)
     return progress
+
+
+def _keep(run: RunState, outside: Outside, watch: LossWatch, log: StepLog, runtime: Runtime) -> None:
+    """Save what was learned before the data failed (a broken reward, say), unless other ranks would wait for it."""
+    if runtime.world == 1 and run.progress.step:
+        watch.see(log.flush(run.progress))
+        if watch.is_calm:
+            outside.save(run)
 
 
 def _read(batches: Iterator[Sequence[Batch]], progress: Progress, runtime: Runtime) -> Sequence[Batch]:

@@ -10,10 +10,10 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -30,12 +30,14 @@ from smidgen.models import LanguageModel, Model
 from smidgen.runtime import Runtime
 from smidgen.tasks.base import Example, Task
 from smidgen.tokenizers.base import Tokenizer
-from smidgen.tokenizers.chat import encode_chat
+from smidgen.tokenizers.chat import encode_chat, strip_prefix
 from smidgen.training.advantages import AdvantageConfig, group_advantages, informative_groups
+from smidgen.training.objectives.policy import log_probs_of
 from smidgen.training.parallel import as_written
+from smidgen.training.policy_batches import policy_batches
 
-PADDING = 8
-"""Rows are padded to a multiple of this: few distinct lengths, and matrix products whose sides divide evenly."""
+PROMPTS_LEFT_OUT = 1000
+"""Prompts in a row that do not fit, after which a task is taken to have none that does."""
 
 
 class RolloutConfig(Config):
@@ -45,6 +47,9 @@ class RolloutConfig(Config):
     """Prompts of a step, on each rank."""
     answers: Annotated[int, Field(ge=2)] = 8
     """Answers to each: what one earned is compared with the others."""
+    updates: Annotated[int, Field(ge=1)] = 1
+    """Steps of the optimizer on the same answers; above 1 the objective's clips keep the later ones near. A run that
+    goes on between two of them answers anew."""
     sampling: SamplingParams = SamplingParams(temperature=1.0, max_symbols=64)
     """How answers are drawn; seeds are given to each. Log-probabilities are the model's own, at temperature 1."""
     draws: Annotated[int, Field(ge=1)] = 1
@@ -121,7 +126,7 @@ def rollout(
             engine.cancel(answer)
     indices = [None] if vectors is None else list(range(len(own)))
     return [
-        [_finish(task, examples[e], answers[k, p, e], index, cut_earns) for k in range(n)]
+        [_finish(tokenizer, task, examples[e], answers[k, p, e], index, cut_earns) for k in range(n)]
         for p, index in enumerate(indices)
         for e in range(len(examples))
     ]
@@ -142,48 +147,12 @@ def earn(task: Task, example: Example, answer: str) -> float:
     raise DataError(f"task {task.name}: the reward of example {example.id} is {found}, which is not a finite number.")
 
 
-class Answered(Protocol):
-    """What batches are made of."""
-
-    @property
-    def prompt(self) -> list[int]:
-        """What it answers."""
-        ...
-
-    @property
-    def symbols(self) -> list[int]:
-        """The answer, the symbol that ended it included."""
-        ...
-
-    @property
-    def log_probs(self) -> list[float]:
-        """Of each symbol, by what answered."""
-        ...
-
-
-def policy_batches(
-    groups: Sequence[Sequence[Answered]], advantages: Float[Tensor, "G n"], micro_symbols: int
-) -> list[Batch]:
-    """Return micro-batches of answers of like length, one a row, the longest first, so that memory runs out at once.
-
-    Every symbol of an answer has weight 1, the one that ended it too. `extra` has `advantages` (B,) and `old_log_probs`
-    (B, T), 0 outside the answers. A micro-batch has at most `micro_symbols`, padding included, or one row.
-    """
-    answers = [answer for group in groups for answer in group]
-    rated = sorted(zip(answers, advantages.flatten().tolist(), strict=True), key=lambda pair: -_length(pair[0]))
-    batches = []
-    while rated:
-        n_rows = max(1, micro_symbols // _padded(_length(rated[0][0])))
-        batches.append(_batch(rated[:n_rows]))
-        rated = rated[n_rows:]
-    return batches
-
-
 @dataclass(frozen=True)
 class Seen:
     """What the rollouts of one step showed."""
 
     step: int
+    """Of the run, counted from 1 as its log does."""
     mean_reward: float
     """Over all answers, those of groups that taught nothing too."""
     informative: float
@@ -219,17 +188,25 @@ class OnPolicy:
     seed: int
     runtime: Runtime
     on_seen: Callable[[Seen], object] = lambda seen: None
+    say_once: Callable[[str], object] = lambda sentence: None
+    """Told what is left out, each time; whoever listens needs it once."""
+    reference: Callable[[], AbstractContextManager[object]] | None = None
+    """A context within which the model is the one that must not be left behind; None: the objective asks for none."""
 
     def __call__(self, step: int) -> Iterator[list[Batch]]:
         """Yield the micro-batches of a step, then of every step after it, for this rank."""
         a_step = self.config.prompts * self.config.draws * self.runtime.world
-        examples = islice(self.task.training_examples(self.seed), step * a_step, None)
+        turn, done = divmod(step, self.config.updates)
+        examples = islice(self._fitting(), turn * a_step, None)
         while True:
             drawn = list(islice(examples, a_step))
             if len(drawn) < a_step:
                 raise DataError(f"task {self.task.name}: its training examples came to an end in step {step + 1}.")
-            yield self.sample(step, drawn[self.runtime.rank :: self.runtime.world])
-            step += 1
+            batches = self.sample(step, drawn[self.runtime.rank :: self.runtime.world])
+            for _ in range(done, self.config.updates):
+                yield batches
+                step += 1
+            done = 0
 
     def sample(self, step: int, examples: Sequence[Example]) -> list[Batch]:
         """Answer a step's examples, as many as it takes, and return micro-batches of the answers."""
@@ -251,9 +228,39 @@ class OnPolicy:
         # Without a choice, or where nothing teaches, all are taken: their advantages are 0, and the step is counted.
         learned = kept[: config.prompts] if config.draws > 1 and kept else groups[: config.prompts]
         rated = group_advantages(rewards_of(learned), self.advantages)
-        batches = policy_batches(learned, rated, config.micro_symbols)
-        self.on_seen(_see(step, groups, learned, len(kept), time.perf_counter() - began))
+        batches = [self._compared(batch) for batch in policy_batches(learned, rated, config.micro_symbols)]
+        self.on_seen(_see(step + 1, groups, learned, len(kept), time.perf_counter() - began))
         return batches
+
+    def _fitting(self) -> Iterator[Example]:
+        """Yield the training examples whose prompts leave room to answer; say once that others are left out.
+
+        Raises DataError if a thousand in a row leave none.
+        """
+        tokenizer, left_out = _tokenizer(self.engine), 0
+        for example in self.task.training_examples(self.seed):
+            length = len(encode_chat(tokenizer, self.task.prompt(example), add_generation_prompt=True))
+            if length < self.engine.max_len:
+                left_out = 0
+                yield example
+                continue
+            told = f"task {self.task.name}: the prompt of example {example.id} has {length:,} symbols and leaves no "
+            told += f"room to answer in a context of {self.engine.max_len:,}"
+            left_out += 1
+            if left_out == PROMPTS_LEFT_OUT:
+                raise DataError(f"{told}; nor had the {left_out - 1:,} before it. Take another task.")
+            self.say_once(f"{told}. Prompts like it are left out.")
+
+    def _compared(self, batch: Batch) -> Batch:
+        """Add what the model says before it learns, and what the reference does, where either is asked for."""
+        told: dict[str, Tensor] = {}
+        if self.config.updates > 1:
+            with answering(self.model):
+                told["old_log_probs"] = log_probs_of(self.model, batch.to(self.runtime.device)).cpu()
+        if self.reference is not None:
+            with answering(self.model), self.reference():
+                told["reference_log_probs"] = log_probs_of(self.model, batch.to(self.runtime.device)).cpu()
+        return replace(batch, extra={**batch.extra, **told})
 
 
 def follow(engine: Engine, model: Model) -> None:
@@ -354,31 +361,12 @@ def _run(engine: Engine, answers: Iterable[Answering]) -> None:
         waiting = {answer for answer in waiting if answer.done is None}
 
 
-def _finish(task: Task, example: Example, answer: Answering, vector: int | None, cut_earns: bool) -> Rollout:
-    text, done = answer.text, answer.done or "cancelled"
+def _finish(
+    tokenizer: Tokenizer, task: Task, example: Example, answer: Answering, vector: int | None, cut_earns: bool
+) -> Rollout:
+    text, done = strip_prefix(tokenizer, answer.text), answer.done or "cancelled"
     reward = earn(task, example, text) if cut_earns or done == "stop" else 0.0
     return Rollout(example, answer.prompt, answer.symbols, answer.log_probs, text, done, reward, vector)
-
-
-def _length(answer: Answered) -> int:
-    return len(answer.prompt) + len(answer.symbols) - 1
-
-
-def _padded(length: int) -> int:
-    return -(-length // PADDING) * PADDING
-
-
-def _batch(rated: Sequence[tuple[Answered, float]]) -> Batch:
-    shape = len(rated), _padded(max(_length(answer) for answer, _ in rated))
-    ids, targets = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    weights, log_probs = torch.zeros(shape), torch.zeros(shape)
-    for row, (answer, _) in enumerate(rated):
-        symbols, end = torch.tensor([*answer.prompt, *answer.symbols]), _length(answer)
-        answered = slice(len(answer.prompt) - 1, end)
-        ids[row, :end], targets[row, :end] = symbols[:-1], symbols[1:]
-        weights[row, answered], log_probs[row, answered] = 1.0, torch.tensor(answer.log_probs)
-    advantages = torch.tensor([advantage for _, advantage in rated])
-    return Batch(ids, targets, weights, extra={"advantages": advantages, "old_log_probs": log_probs})
 
 
 def _see(step: int, groups: list[list[Rollout]], learned: list[list[Rollout]], teaching: int, seconds: float) -> Seen:

@@ -1,9 +1,9 @@
 """Training without gradients: try vectors, move towards those that score. For adapters of few numbers.
 
-Every row of a rollout batch tries a vector of its own, so the memory is that of inference and the base may be
-quantized. Rewards are noise around a mean: prompts are fresh in every generation, the same for all its candidates
-(common random numbers), and what is kept is no candidate, which had luck, but the mean of the distribution; at the end
-the best of these means are scored again, beside the start, on prompts of their own.
+Every row of a rollout batch tries a vector of its own, so the memory is that of inference, and the base need not be
+one that gradients pass through. Rewards are noise around a mean: prompts are fresh in every generation, the same for
+all its candidates (common random numbers), and what is kept is no candidate, which had luck, but the mean of the
+distribution; at the end the best of these means are scored again, beside the start, on prompts of their own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ from smidgen.training.schedule import BudgetClock
 Evaluate = Callable[[Float[Tensor, "P n"], int], Sequence[float]]
 """Score vectors, higher being better, all on the same prompts and draws: those of the round whose number is given."""
 
-_OWN = ("generation", "seconds", "flat", "finalists", "finalist_scores")
+_OWN = ("generation", "seconds", "generation_seconds", "flat", "finalists", "finalist_scores")
 
 
 class EvaluationBudget(Config):
@@ -129,7 +129,6 @@ class _Run:
         if isinstance(budget, EvaluationBudget):
             budget = TokenBudget(tokens=budget.evaluations)
         self._clock = BudgetClock(budget, self._population + 1, float(self.state["seconds"]))
-        self._generation_seconds = 0.0
 
     @property
     def mean(self) -> Tensor:
@@ -146,7 +145,8 @@ class _Run:
         """Whether the budget has no room for a generation and the last comparison."""
         config = self._config
         last = config.final_rounds * (config.finalists + 2) / (self._population + 1)
-        return self._clock.is_over(self.generation, self._generation_seconds * (1 + 2 * last))
+        # What the last one took is part of the state: a search that was over is over when it is gone on with.
+        return self._clock.is_over(self.generation, float(self.state["generation_seconds"]) * (1 + 2 * last))
 
     @property
     def is_settled(self) -> bool:
@@ -171,10 +171,10 @@ class _Run:
         finalists, finalist_scores = self._keep(center)
         if not is_flat:
             own = self._strategy.tell(strategy, own, vectors, candidates)
-        self._generation_seconds = self._clock.seconds - began
         self.state = own | {
             "generation": torch.tensor(number + 1),
             "seconds": torch.tensor(self._clock.seconds, dtype=torch.float64),
+            "generation_seconds": torch.tensor(self._clock.seconds - began, dtype=torch.float64),
             "flat": torch.tensor(flat),
             "finalists": finalists,
             "finalist_scores": finalist_scores,
@@ -212,7 +212,9 @@ class _Run:
 
     def _begin(self, n: int) -> dict[str, Tensor]:
         own = self._strategy.begin(self._config.strategy, torch.zeros(n))
-        counters = {"generation": torch.tensor(0), "seconds": torch.zeros((), dtype=torch.float64)}
+        counters = {"generation": torch.tensor(0)} | {
+            name: torch.zeros((), dtype=torch.float64) for name in ("seconds", "generation_seconds")
+        }
         kept = {"finalists": torch.zeros(0, n), "finalist_scores": torch.zeros(0, dtype=torch.float64)}
         return own | counters | kept | {"flat": torch.tensor(0)}
 

@@ -29,7 +29,8 @@ from smidgen.tasks.games import PLAYERS, Game, Match, Player, game_maker, load_p
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.training.advantages import role_advantages
 from smidgen.training.past import PastSelf, PlayMemory, trained_weights
-from smidgen.training.rollouts import Answered, answering, follow, policy_batches
+from smidgen.training.policy_batches import Answered, policy_batches
+from smidgen.training.rollouts import answering, follow
 
 OPPONENTS = ("self", "past", *PLAYERS)
 """Whom a model can learn against."""

@@ -31,7 +31,7 @@ from smidgen.runs import atomic_write
 from smidgen.runtime import Runtime
 from smidgen.tasks.games import make_seed
 from smidgen.tokenizers.base import Tokenizer
-from smidgen.tokenizers.chat import Message, answer_prefix, encode_chat
+from smidgen.tokenizers.chat import Message, encode_chat, strip_prefix
 from smidgen.training.objectives.preference import reference_log_probs
 from smidgen.training.rollouts import answering, follow
 
@@ -92,9 +92,8 @@ def answer_anew(engine: Engine, talks: Sequence[Sequence[Message]], params: Samp
         raise DataError(f"none of {len(talks)} prompts leaves room to answer in a context of {engine.max_len} symbols.")
     drawn = [params.model_copy(update={"seed": make_seed(seed, "spin", place)}) for place, _, _ in asked]
     answers = engine.generate([ids for _, _, ids in asked], drawn)
-    prefix = answer_prefix(tokenizer)
     preferences = [
-        Preference(tuple(talk[:-1]), talk[-1].content, answer.text.removeprefix(prefix))
+        Preference(tuple(talk[:-1]), talk[-1].content, strip_prefix(tokenizer, answer.text))
         for (_, talk, _), answer in zip(asked, answers, strict=True)
     ]
     same = sum(one.chosen == one.rejected for one in preferences)

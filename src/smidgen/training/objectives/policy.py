@@ -34,7 +34,8 @@ class PolicyConfig(Config):
 
     type: Literal["policy"] = "policy"
     clip_low: Annotated[float, Field(gt=0, le=1)] = 0.2
-    """How far below 1 a symbol's ratio to the weights that answered still earns anything. Source: arXiv 1707.06347."""
+    """How far below 1 a symbol's ratio to the weights before an answer's first update still earns anything: of use
+    where answers are learned from more than once. Source: arXiv 1707.06347."""
     clip_high: Annotated[float, Field(gt=0)] = 0.2
     """How far above 1; 0.28 lets rare symbols rise ("clip-higher"). Source: DAPO, arXiv 2503.14476."""
     level: Literal["token", "sequence"] = "token"
@@ -68,9 +69,9 @@ class PolicyTerms(NamedTuple):
 class Policy:
     """The objective of a PolicyConfig.
 
-    Reads from `extra`, (B, T) but for the first: `advantages` (B,); `old_log_probs`, what answered said of each symbol
-    (absent: training's own weights did, just now, so every ratio is 1); `proximal_log_probs`, what training's weights
-    said before this data was first used, where it is used again and `importance` is "truncated"; `reference_log_probs`
+    Reads from `extra`, (B, T) but for the first: `advantages` (B,); `old_log_probs`, what training's weights said of
+    each symbol before this data was first used (absent: that is now, so every ratio is 1 and nothing is clipped for
+    the rounding of another kernel); `rollout_log_probs`, what answered said (absent: the same); `reference_log_probs`
     with `kl`. All log-probabilities are of the model's own distribution, at temperature 1.
     """
 
@@ -81,8 +82,9 @@ class Policy:
         config, n_rows = self.config, len(batch.ids)
         said, own_losses = supervised_log_probs(model, batch)
         now = said.log_probs.detach()
-        answered = said.of(batch.extra["old_log_probs"]) if "old_log_probs" in batch.extra else now
-        terms = policy_terms(config, said, answered, self._before(said, batch, answered), batch)
+        before = said.of(batch.extra["old_log_probs"]) if "old_log_probs" in batch.extra else now
+        answered = said.of(batch.extra["rollout_log_probs"]) if "rollout_log_probs" in batch.extra else before
+        terms = policy_terms(config, said, answered, before, batch)
         weights = said.weights
         if config.normalize == "constant":
             weights = weights * (said.sum_rows(torch.ones_like(now), n_rows) / config.answer_symbols)[said.rows]
@@ -90,7 +92,7 @@ class Policy:
         seen = {
             "ratio": terms.ratio,
             "clipped": terms.clipped.float(),
-            "mismatch": divergence(answered, now),
+            "mismatch": divergence(answered, before),
             "entropy": said.entropies,
         }
         if config.importance == "truncated":
@@ -103,13 +105,6 @@ class Policy:
         nll = -(now * said.weights).sum()
         return with_own_losses(LossSum(loss, nll, metrics), own_losses)
 
-    def _before(self, said: Supervised, batch: Batch, answered: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """Return what ratios are ratios to: without importance weights, what answered."""
-        if self.config.importance == "none":
-            return answered
-        proximal = batch.extra.get("proximal_log_probs")
-        return said.log_probs.detach() if proximal is None else said.of(proximal)
-
 
 def policy_terms(
     config: PolicyConfig,
@@ -118,7 +113,10 @@ def policy_terms(
     before: Float[Tensor, " N"],
     batch: Batch,
 ) -> PolicyTerms:
-    """Return the clipped surrogate of every symbol; `answered` and `before` are earlier log-probabilities of it."""
+    """Return the clipped surrogate of every symbol.
+
+    `answered` is what the engine said of it, `before` what training's weights said before they learned from it.
+    """
     n_rows = len(batch.ids)
     gains = _needed(batch, "advantages")[said.rows]
     log_ratio = said.log_probs - before
@@ -128,7 +126,9 @@ def policy_terms(
     ratio = log_ratio.clamp(max=LARGEST_LOG_RATIO).exp()
     surrogate = torch.minimum(ratio * gains, ratio.clamp(1 - config.clip_low, 1 + config.clip_high) * gains)
     clipped = ((gains > 0) & (ratio > 1 + config.clip_high)) | ((gains < 0) & (ratio < 1 - config.clip_low))
-    trust = (before - answered).clamp(max=LARGEST_LOG_RATIO).exp().clamp(max=config.importance_cap)
+    trust = torch.ones_like(ratio)
+    if config.importance == "truncated":
+        trust = (before - answered).clamp(max=LARGEST_LOG_RATIO).exp().clamp(max=config.importance_cap)
     return PolicyTerms(-surrogate * trust, ratio, clipped, trust)
 
 
@@ -139,6 +139,15 @@ def divergence(of: Float[Tensor, " N"], other: Float[Tensor, " N"]) -> Float[Ten
     """
     log_ratio = (other - of).clamp(max=LARGEST_LOG_RATIO)
     return log_ratio.exp() - 1 - log_ratio
+
+
+@torch.no_grad()
+def log_probs_of(model: Model, batch: Batch) -> Float[Tensor, "B T"]:
+    """Return what a model says of each supervised symbol now; 0 elsewhere."""
+    said, _ = supervised_log_probs(model, batch)
+    told = torch.zeros(batch.ids.shape, device=said.log_probs.device)
+    told.view(-1)[said.places] = said.log_probs.float()
+    return told
 
 
 @dataclass(frozen=True)
