@@ -21,7 +21,8 @@ from smidgen.models.stack import StackConfig
 from smidgen.tasks.base import Example, Grade, default_reward, exact_match
 from smidgen.tasks.completion import CompletionItem, CompletionTask
 from smidgen.tokenizers.bytes import ByteTokenizer
-from smidgen.tokenizers.chat import Message, encode_chat
+from smidgen.tokenizers.chat import Message, encode_chat, encode_chat_weighted
+from smidgen.training.rollouts import rollout
 
 COLOURS = ("red", "blue", "red", "green", "red", "pink")
 
@@ -63,7 +64,7 @@ def taught() -> nn.Module:
     for index, example in enumerate(task.examples()):
         answer = "PINK!" if index == 5 else example.answer
         opening = encode_chat(tokenizer, task.prompt(example), add_generation_prompt=True)
-        row = torch.tensor([*opening, *tokenizer.encode(answer), tokenizer.special_id("<|im_end|>")])
+        row = torch.tensor(encode_chat_weighted(tokenizer, [*task.prompt(example), Message("assistant", answer)])[0])
         ids[index, : len(row) - 1] = row[:-1]
         targets[index, len(opening) - 1 : len(row) - 1] = row[len(opening) :]
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
@@ -87,6 +88,23 @@ def test_scores_are_those_of_the_answers(taught: nn.Module) -> None:
     assert result.strict.low < result.strict.value < result.strict.high
     assert calls[-1] == (6, 6)
     assert (result.unasked, result.cut) == (0, 0)
+
+
+class Verbatim(Colours):
+    """Takes an answer as it stands, as somebody's own task may."""
+
+    def grade(self, example: Example, answer: str) -> Grade:
+        return Grade(float(answer == example.answer), float(answer == example.answer), True)
+
+
+def test_what_is_taught_is_right_to_the_letter_in_the_test_and_in_rollouts(taught: nn.Module) -> None:
+    engine, task = Engine(taught, ByteTokenizer()), Verbatim()
+    result = run_task(task, engine, sampled=Sampled(temperature=0.01))
+    assert [item.grade.strict for item in result.items] == [1, 1, 1, 1, 1, 0]
+    assert [item.sampled[0].strict for item in result.items] == [1, 1, 1, 1, 1, 0]
+    groups = rollout(engine, task, list(task.examples()), 1, SamplingParams(max_symbols=16), seed=0)
+    assert [group[0].reward for group in groups] == [1, 1, 1, 1, 1, 0]
+    assert [group[0].text for group in groups] == [*COLOURS[:5], "PINK!"]
 
 
 def test_baselines_are_per_kind(taught: nn.Module) -> None:

@@ -4,7 +4,7 @@ What a prompt means and whether an answer is right is the caller's business (see
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from smidgen.inference import Engine, SamplingParams
@@ -26,6 +26,8 @@ class Prompt:
     """How to answer it."""
     may_shorten: bool = False
     """If it does not fit the context: whether it loses its beginning, as few-shot ones do; else it is not asked."""
+    prefix: str = ""
+    """What every answer begins with that nobody said: of a chat template, `answer_prefix`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Answer:
     """What came of a prompt."""
 
     text: str
-    """Up to a stop text or symbol; empty if the prompt was not asked."""
+    """Up to a stop text or symbol; empty if the prompt was not asked. Kept as it came, returned without the prefix."""
     asked: bool = True
     """Whether the prompt fitted the context."""
     ended: bool = True
@@ -89,7 +91,8 @@ def ask(
             kept.keep_answer(prompts[number], answers[number])
         if ended:
             tell(len(answers), len(prompts))
-    return [answers[number] for number in range(len(prompts))]
+    told = ((prompt, answers[number]) for number, prompt in enumerate(prompts))
+    return [replace(answer, text=answer.text.removeprefix(prompt.prefix)) for prompt, answer in told]
 
 
 def _fit(prompt: Prompt, max_len: int) -> tuple[int, ...]:

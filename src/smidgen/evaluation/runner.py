@@ -22,7 +22,7 @@ from smidgen.tasks.base import Example, Grade, Task
 from smidgen.tasks.completion import CompletionItem, CompletionTask
 from smidgen.tasks.question import Measure, QuestionTask
 from smidgen.tokenizers.base import Tokenizer
-from smidgen.tokenizers.chat import encode_chat
+from smidgen.tokenizers.chat import answer_prefix, encode_chat
 
 _ANSWER_SYMBOLS = 48
 """Least room for an answer: the longest right one of the village has 12 words; what babbles on is cut and counted."""
@@ -164,10 +164,9 @@ def run_task(
     _refuse_nothing(task.name, examples)
     tokenizer = _tokenizer_of(engine, task.name)
     options = options or SamplingParams(max_symbols=_room(tokenizer, examples))
-    prompts = [
-        Prompt(example.id, tuple(encode_chat(tokenizer, task.prompt(example), add_generation_prompt=True)), options)
-        for example in examples
-    ]
+    prefix = answer_prefix(tokenizer)
+    asked = [tuple(encode_chat(tokenizer, task.prompt(example), add_generation_prompt=True)) for example in examples]
+    prompts = [Prompt(example.id, ids, options, prefix=prefix) for example, ids in zip(examples, asked, strict=True)]
     of = len(examples) + sum(1 for _ in islice(every, _MOST_COUNTED))
     asking = _Asking(task.name, examples, prompts, lambda at, text: task.grade(examples[at], text), options, of)
     result = _run(asking, engine, progress, kept, sampled)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from smidgen.errors import DataError
 from smidgen.inference.engine import Engine
 from smidgen.inference.sampling import SamplingParams
-from smidgen.tokenizers.chat import Message, answer_prefix, encode_chat
+from smidgen.tokenizers.chat import Message, encode_chat, strip_prefix
 
 CHAT_DEFAULTS = SamplingParams(temperature=0.2, top_p=0.9, repetition_penalty=1.1, max_symbols=256)
 """Decoding for tiny chat models, which loop when decoded greedily and babble when sampled freely (users.md #6).
@@ -29,7 +29,6 @@ class ChatSession:
         self.tokenizer = engine.tokenizer
         self.params = params
         self.messages = [Message("system", system)] if system else []
-        self._prefix = answer_prefix(engine.tokenizer)
         self.forgotten_messages = 0
         """Oldest messages left out because the context was full."""
         self._turn = 0
@@ -46,11 +45,11 @@ class ChatSession:
             sequence = self.engine.add(self._fit_context(), params)
             self._turn += 1
             for number, piece in enumerate(self.engine.follow(sequence)):
-                if said := piece if number else piece.removeprefix(self._prefix):
+                if said := piece if number else strip_prefix(self.tokenizer, piece):
                     yield said
         finally:
             if sequence is not None and sequence.text:
-                self.messages.append(Message("assistant", sequence.text.removeprefix(self._prefix)))
+                self.messages.append(Message("assistant", strip_prefix(self.tokenizer, sequence.text)))
             else:
                 self.messages.pop()
 

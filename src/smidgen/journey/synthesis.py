@@ -22,7 +22,7 @@ from smidgen.errors import ConfigError
 from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
 from smidgen.runtime import open_runtime
 from smidgen.surgery.fingerprint import model_fingerprint
-from smidgen.tokenizers.chat import Message, answer_prefix, encode_chat
+from smidgen.tokenizers.chat import Message, encode_chat, strip_prefix
 
 _ROWS = 16
 
@@ -35,7 +35,6 @@ class TeacherWriter:
         if tokenizer is None or (teacher.ask and tokenizer.chat_template is None):
             raise ConfigError(f"{teacher.model}: has no chat template, so it cannot be asked. Say generator.ask=false.")
         self._config, self._teacher, self._engine, self._tokenizer = config, teacher, engine, tokenizer
-        self._prefix = answer_prefix(tokenizer) if teacher.ask else ""
 
     def write(self, numbers: range) -> list[Draft]:
         """Return what the model writes for the prompts of these numbers."""
@@ -44,7 +43,8 @@ class TeacherWriter:
         sequences = self._engine.generate(told, [self._params(number) for number in numbers])
         drafts = []
         for prompt, sequence in zip(prompts, sequences, strict=True):
-            text = sequence.text.removeprefix(self._prefix) if self._teacher.ask else prompt + sequence.text
+            asked = self._teacher.ask
+            text = strip_prefix(self._tokenizer, sequence.text) if asked else prompt + sequence.text
             drafts.append(Draft(text=text, prompt=prompt, finished=sequence.done == "stop"))
         return drafts
 

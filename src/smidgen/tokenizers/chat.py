@@ -61,6 +61,11 @@ def answer_prefix(tokenizer: Tokenizer) -> str:
     return _answer_prefix(tokenizer.chat_template, tuple(tokenizer.template_symbols.items()))
 
 
+def strip_prefix(tokenizer: Tokenizer, answer: str) -> str:
+    """Return what a model said when it was asked through the template: its answer without `answer_prefix`."""
+    return answer.removeprefix(answer_prefix(tokenizer))
+
+
 @functools.lru_cache(maxsize=4)
 def _answer_prefix(template: str | None, symbols: tuple[tuple[str, str], ...]) -> str:
     probe = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
