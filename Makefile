@@ -9,6 +9,11 @@ USABLE := $(VENV)/.installed
 STAMP := $(VENV)/.installed-dev
 # The suite runs on two workers; one thread each keeps them from fighting over two cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Each beside its peer. Those that ask for files of their own (data, messy, clean_training) or hours (adapter_ladder)
+# are run by name.
+BENCHES := train_throughput decode byte_decode quality_per_minute rl_step adapter_step adapters_in_batch
+# Where the evaluation sets are; without them `score` is left out, and that is said.
+EVAL ?= ../shared/data/eval
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart check format test test-slow bench bench-quick bench-data docs gpu clean
@@ -51,10 +56,14 @@ test-slow: $(STAMP) ## tests of minutes: kill -9 at twenty moments, real weights
 	$(BIN)/python -m pytest -m slow
 
 bench: $(STAMP) ## every benchmark beside its peer; run it alone on the machine
-	for bench in train_throughput decode quality_per_minute score; do $(BIN)/python -m benchmarks.$$bench || exit; done
+	for bench in $(BENCHES); do $(BIN)/python -m benchmarks.$$bench || exit; done
+	@if test -d $(EVAL); then $(BIN)/python -m benchmarks.score --data $(EVAL); \
+	else echo "score: left out, $(EVAL) is no folder; name the one of the evaluation sets: make bench EVAL=DIR"; fi
 
-bench-quick: $(STAMP) ## the same, two minutes each
-	for bench in train_throughput decode quality_per_minute score; do $(BIN)/python -m benchmarks.$$bench --quick || exit; done
+bench-quick: $(STAMP) ## the same, some minutes each
+	for bench in $(BENCHES); do $(BIN)/python -m benchmarks.$$bench --quick || exit; done
+	@if test -d $(EVAL); then $(BIN)/python -m benchmarks.score --quick --data $(EVAL); \
+	else echo "score: left out, $(EVAL) is no folder; name the one of the evaluation sets: make bench-quick EVAL=DIR"; fi
 
 bench-data: $(STAMP) ## cleaning 100 MB of text beside datatrove, which is installed for it: five minutes, alone on the machine
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[bench]'
