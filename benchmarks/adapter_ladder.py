@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import smidgen.reports
-from smidgen.reports.chart import Dot, Measure, draw_dots
+from smidgen.reports.chart import Dot, Level, Measure, draw_dots
 from smidgen.reports.quantities import count
 from smidgen.runs import atomic_write
 
@@ -170,30 +170,50 @@ def _share(row: dict, score: str) -> str:
     return f"{row[score]:.1%}" + (f" ± {100 * error:.1f}" if error is not None else "")
 
 
-def page(rows: list[dict], heading: str) -> str:
-    """Return a page with both scores against the number of trained numbers."""
-    place = Path(smidgen.reports.__file__ or "").parent
-    style = "".join((place / name).read_text(encoding="utf-8") for name in ("report.css", "study.css"))
-    figures = []
-    for score in SCORES:
-        measure = Measure(
-            f"{score} score",
-            False,
-            lambda v: f"{v:.1%}",
-            lambda v: f"{100 * v:.1f} points",
-            lambda v: f"{100 * v:.3g}%",
-        )
-        dots = [
-            Dot(k + 1, f"{row['method']} {row['rung']}", row["numbers"], row[score], row[f"{score}_error"], kind)
-            for k, row in enumerate(rows)
-            if (kind := METHODS.index(row["method"])) >= 0
-        ]
-        figures.append(f"<figure>{draw_dots(dots, 'trained numbers', count, measure)}</figure>")
-    keys = "".join(f"<li>{k + 1}: {row['method']}, {row['rung']}</li>" for k, row in enumerate(rows))
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{heading}</title><style>{style}</style>'
-        f"<main><h1>{heading}</h1>{''.join(figures)}<ol>{keys}</ol></main></html>\n"
+def figure(rows: list[dict], base: dict, score: str) -> str:
+    """Return a score against the number of trained numbers: a line a method, beside what training nothing earns."""
+    measure = Measure(
+        f"{score} score",
+        False,
+        lambda v: f"{v:.1%}",
+        lambda v: f"{100 * v:.1f} points",
+        lambda v: f"{100 * v:.3g}%",
     )
+    dots = [
+        Dot(
+            k + 1,
+            f"{row['method']} {row['rung']}",
+            row["numbers"],
+            row[score],
+            row[f"{score}_error"],
+            METHODS.index(row["method"]),
+        )
+        for k, row in enumerate(rows)
+    ]
+    levels = [Level(who, base[who]["figures"][score]["value"]) for who in (BASE, CONTROL)]
+    return draw_dots(dots, "trained numbers", count, measure, levels, METHODS)
+
+
+def style() -> str:
+    place = Path(smidgen.reports.__file__ or "").parent
+    return "".join((place / name).read_text(encoding="utf-8") for name in ("report.css", "study.css"))
+
+
+def page(rows: list[dict], base: dict, heading: str) -> str:
+    """Return a page with both scores."""
+    figures = "".join(f"<figure>{figure(rows, base, score)}</figure>" for score in SCORES)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{heading}</title><style>{style()}</style>'
+        f"<main><h1>{heading}</h1>{figures}</main></html>\n"
+    )
+
+
+def picture(rows: list[dict], base: dict) -> str:
+    """Return the strict score as a file of its own, for a page that holds no style."""
+    drawn = figure(rows, base, "strict")
+    head, rest = drawn[: drawn.index(">")], drawn[drawn.index(">") + 1 :]
+    look = 'width="720" height="480" style="background: var(--card); font-family: sans-serif"'
+    return f'{head} xmlns="http://www.w3.org/2000/svg" {look}><style>{style()}</style>{rest}\n'
 
 
 def options() -> argparse.Namespace:
@@ -223,7 +243,9 @@ def main() -> None:
     base = json.loads((chosen.out / "base.json").read_text(encoding="utf-8"))
     told = table(rows, base)
     atomic_write(chosen.out / "results.md", told)
-    atomic_write(chosen.out / "results.html", page(rows, f"{MODEL}, {TASK}: what is learned with how many numbers"))
+    heading = f"{MODEL}, {TASK}: what is learned with how many numbers"
+    atomic_write(chosen.out / "results.html", page(rows, base, heading))
+    atomic_write(chosen.out / "strict.svg", picture(rows, base))
     print(told)
     from smidgen.runtime import describe_hardware
 

@@ -37,6 +37,14 @@ class Dot:
 
 
 @dataclass(frozen=True)
+class Level:
+    """A value to compare with that costs nothing: a line across."""
+
+    name: str
+    y: float
+
+
+@dataclass(frozen=True)
 class Measure:
     """What a figure's vertical axis tells."""
 
@@ -82,17 +90,37 @@ class _Axes:
         return _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def draw_dots(dots: Sequence[Dot], x_name: str, form: Form, measure: Measure = BITS_PER_BYTE) -> str:
-    """Return a measure against a cost, on a logarithmic axis; a dashed line joins what nothing beats in both."""
-    reach = [(dot.y - (dot.error or 0), dot.y + (dot.error or 0)) for dot in dots]
+def draw_dots(
+    dots: Sequence[Dot],
+    x_name: str,
+    form: Form,
+    measure: Measure = BITS_PER_BYTE,
+    levels: Sequence[Level] = (),
+    joined: Sequence[str] = (),
+) -> str:
+    """Return a measure against a cost, on a logarithmic axis.
+
+    A dashed line joins what nothing beats in both. With the names of the kinds in `joined`, a line joins the dots of
+    each instead, and its name stands at its end in place of the dots' numbers.
+    """
+    reach = [(dot.y - (dot.error or 0), dot.y + (dot.error or 0)) for dot in dots] + [(one.y, one.y) for one in levels]
     xs = [dot.x for dot in dots]
     middle, spread = math.sqrt(min(xs) * max(xs)), max(1.25, 1.12 * math.sqrt(max(xs) / min(xs)))
     axes = _Axes((middle / spread, middle * spread), _padded(min(r[0] for r in reach), max(r[1] for r in reach)), True)
     parts = _frame(axes, x_name, form, measure)
-    sign = 1 if measure.lower_is_better else -1
-    best = [(x, sign * y) for x, y in pareto_front([(dot.x, sign * dot.y) for dot in dots])]
-    if len(best) > 1:
-        parts.append(f'<path class="front" d="M{"L".join(f"{axes.x(x):.1f} {axes.y(y):.1f}" for x, y in best)}"/>')
+    parts += [_level(axes, level) for level in levels]
+    if joined:
+        for kind in sorted({dot.kind for dot in dots}):
+            way = sorted((dot.x, dot.y) for dot in dots if dot.kind == kind)
+            parts.append(f'<path class="line k{kind}" d="{_path(axes, way)}"/>')
+            x, y = axes.x(way[-1][0]), axes.y(way[-1][1])
+            side = f'x="{x:.1f}" y="{y - 9:.1f}" text-anchor="end"'
+            parts.append(f'<text class="name" {side}>{escape(joined[kind])}</text>')
+    else:
+        sign = 1 if measure.lower_is_better else -1
+        best = [(x, sign * y) for x, y in pareto_front([(dot.x, sign * dot.y) for dot in dots])]
+        if len(best) > 1:
+            parts.append(f'<path class="front" d="{_path(axes, best)}"/>')
     taken: list[tuple[float, float]] = [(axes.x(dot.x), axes.y(dot.y)) for dot in dots]
     for dot in dots:
         x, y = axes.x(dot.x), axes.y(dot.y)
@@ -103,7 +131,8 @@ def draw_dots(dots: Sequence[Dot], x_name: str, form: Form, measure: Measure = B
             ends = f"M{x:.1f} {axes.y(dot.y - dot.error):.1f}V{axes.y(dot.y + dot.error):.1f}"
             bar = f'<path class="bar k{dot.kind}" d="{ends}"/>'
         parts.append(f"<g><title>{escape(told)}</title>{bar}{_shape(dot.kind, x, y)}</g>")
-        parts.append(_label(dot.number, *_place(x, y, dot.number, taken)))
+        if not joined:
+            parts.append(_label(dot.number, *_place(x, y, dot.number, taken)))
     return _svg(parts, f"{measure.name.capitalize()} against {x_name}, {len(dots)} points")
 
 
@@ -117,9 +146,9 @@ def draw_curves(curves: Sequence[Curve], x_name: str, form: Form) -> str:
     area = f'x="{_LEFT}" y="{_TOP}" width="{_WIDTH - _LEFT - _RIGHT}" height="{_HEIGHT - _TOP - _BOTTOM}"'
     parts.append(f'<clipPath id="inside"><rect {area}/></clipPath><g clip-path="url(#inside)">')
     for curve in curves:
-        path = "L".join(f"{axes.x(x):.1f} {axes.y(y):.1f}" for x, y in curve.points)
         told = f"{curve.number}. {curve.name}: {number(curve.points[-1][1], 4)} bits per byte at the end"
-        parts.append(f'<path class="line k{curve.kind} d{curve.dash}" d="M{path}"><title>{escape(told)}</title></path>')
+        parts.append(f'<path class="line k{curve.kind} d{curve.dash}" d="{_path(axes, curve.points)}">')
+        parts.append(f"<title>{escape(told)}</title></path>")
     parts.append("</g>")
     ends = sorted((axes.y(curve.points[-1][1]), axes.x(curve.points[-1][0]), curve.number) for curve in curves)
     lowest = -math.inf
@@ -136,6 +165,16 @@ def pareto_front(points: Points) -> Points:
         if not best or y < best[-1][1]:
             best.append((x, y))
     return best
+
+
+def _path(axes: _Axes, points: Points) -> str:
+    return "M" + "L".join(f"{axes.x(x):.1f} {axes.y(y):.1f}" for x, y in points)
+
+
+def _level(axes: _Axes, level: Level) -> str:
+    y = axes.y(level.y)
+    line = f'<line class="front" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+    return line + f'<text class="unit" x="{_LEFT + 6}" y="{y - 4:.1f}">{escape(level.name)}</text>'
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
