@@ -216,7 +216,7 @@ def test_a_match_in_parts_is_the_match_alone():
 
 def test_an_opening_is_random_moves_that_nobody_answers_for():
     player = load_player("optimal")
-    matches = [Match(load_game("tictactoe"), (player, player), seed, opening=4) for seed in range(30)]
+    matches = [Match(load_game("tictactoe"), (player, player), seed, opening=4) for seed in range(100)]
     play_matches(matches)
     assert all(len(match.turns) <= 5 for match in matches)
     assert len({match.turns[0].seen for match in matches}) > 20

@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -178,13 +179,29 @@ class Broken:
         return 1.0
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, None, "1", Broken()])
+@pytest.mark.parametrize(
+    "value", [0.5, np.float32(0.5), np.float16(0.5), torch.tensor(0.5), torch.tensor([0.5]), np.arange(2).mean()]
+)
+def test_a_reward_may_be_any_library_s_number(value):
+    assert earn(Letters(value), some_examples()[0], "x") == 0.5
+    assert (
+        earn(Letters(np.bool_(True)), some_examples()[0], "x")
+        == earn(Letters(np.int64(1)), some_examples()[0], "")
+        == 1
+    )
+
+
+@pytest.mark.parametrize(
+    "value", [math.nan, math.inf, None, "1", Broken(), np.float32("nan"), np.str_("1"), np.ones(2)]
+)
 def test_a_reward_that_is_no_number_is_named(value):
     with pytest.raises(DataError, match=r"letters: the reward of example letters/0/1 is .*not a finite number"):
         earn(Letters(value), some_examples()[1], "x")
 
 
 def test_a_reward_that_raises_is_named():
+    with pytest.raises(DataError, match="example letters/0/0 raised RuntimeError: a Tensor with 2 elements"):
+        earn(Letters(torch.ones(2)), some_examples()[0], "x")
     task = Letters()
     task.reward = lambda example, answer: [][1]
     with pytest.raises(DataError, match=r"example letters/0/0 raised IndexError: list index out of range"):

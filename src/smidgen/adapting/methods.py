@@ -16,6 +16,7 @@ from smidgen.data.supervised import ExampleStream, StepLayout, encode_examples
 from smidgen.errors import CheckpointError
 from smidgen.inference import Engine, prepare_for_decoding
 from smidgen.inference.once import held_once
+from smidgen.seeds import derive_seed
 from smidgen.training.config import TimeBudget, TokenBudget
 from smidgen.training.objectives.next_token import NextTokenConfig
 from smidgen.training.objectives.preference import reference_log_probs
@@ -25,7 +26,6 @@ from smidgen.training.rollouts import (
     RolloutConfig,
     Seen,
     answering,
-    derive_seed,
     measure_gap,
     open_engine,
     rollout,

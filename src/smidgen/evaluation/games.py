@@ -10,7 +10,8 @@ from torch import Tensor
 from smidgen.errors import ConfigError
 from smidgen.evaluation.intervals import Estimate, estimate_share
 from smidgen.inference import Engine, SamplingParams
-from smidgen.tasks.games import Game, Match, Move, Player, game_maker, make_seed, play_matches
+from smidgen.seeds import derive_seed
+from smidgen.tasks.games import Game, Match, Move, Player, game_maker, play_matches
 from smidgen.tokenizers.chat import Message, encode_chat
 
 MOVE_SYMBOLS = SamplingParams(temperature=1.0, max_symbols=16)
@@ -121,7 +122,7 @@ def win_rates(game: str, player: Player, opponent: Player, n: int = 400, seed: i
     ends: list[tuple[float, bool]] = []
     for start in range(0, n, len(games)):
         matches = [
-            Match(own, (opponent, player) if number % 2 else (player, opponent), make_seed(seed, "win_rates", number))
+            Match(own, (opponent, player) if number % 2 else (player, opponent), derive_seed(seed, "win_rates", number))
             for number, own in enumerate(games[: n - start], start=start)
         ]
         play_matches(matches)

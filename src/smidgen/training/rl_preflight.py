@@ -19,7 +19,7 @@ LEAST_INFORMATIVE = 0.05
 """Share of groups whose rewards must differ: below it nineteen of twenty rollouts are thrown away."""
 
 
-class Answered(Protocol):
+class Rewarded(Protocol):
     """What is looked at of a rollout."""
 
     @property
@@ -67,7 +67,7 @@ class RlPreflight:
 
 
 def look_before_learning(
-    groups: Sequence[Sequence[Answered]], full_reward: float = 1.0, least_informative: float = LEAST_INFORMATIVE
+    groups: Sequence[Sequence[Rewarded]], full_reward: float = 1.0, least_informative: float = LEAST_INFORMATIVE
 ) -> RlPreflight:
     """Judge groups of answers, one group a prompt. Raises TrainingError if a reward is not finite or all is empty."""
     answers = [answer for group in groups for answer in group]
@@ -95,11 +95,11 @@ def look_before_learning(
     )
 
 
-def _rewards(answers: Sequence[Answered]) -> Float[Tensor, " n"]:
+def _rewards(answers: Sequence[Rewarded]) -> Float[Tensor, " n"]:
     return torch.tensor([float(answer.reward) for answer in answers])
 
 
-def _differ(group: Sequence[Answered]) -> bool:
+def _differ(group: Sequence[Rewarded]) -> bool:
     return bool(group) and bool(informative_groups(_rewards(group)[None]))
 
 

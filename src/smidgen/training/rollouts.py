@@ -6,7 +6,6 @@ iterator that samples, and what it samples in a step follows from seed, step and
 goes on bit for bit. What an answer earns is the task's affair, what follows from it the objective's.
 """
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Annotated, Literal, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field
@@ -28,6 +28,7 @@ from smidgen.inference import Sequence as Answering
 from smidgen.inference.scoring import score_sequences
 from smidgen.models import LanguageModel, Model
 from smidgen.runtime import Runtime
+from smidgen.seeds import derive_seed
 from smidgen.tasks.base import Example, Task
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.tokenizers.chat import encode_chat, strip_prefix
@@ -136,6 +137,7 @@ def earn(task: Task, example: Example, answer: str) -> float:
     """Return the reward of an answer. Raises DataError, naming the example, if it fails or is not a finite number."""
     try:
         value = task.reward(example, answer)
+        value = value.item() if isinstance(value, np.generic | Tensor) else value
     except SmidgenError:
         raise
     except Exception as error:  # a reward is anybody's code, and may raise anything
@@ -332,11 +334,6 @@ def answering(model: LanguageModel) -> Iterator[None]:
             yield
     finally:
         model.train(True)
-
-
-def derive_seed(*parts: int) -> int:
-    """Return a seed that any change of any part changes."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest(), "big")
 
 
 def _tokenizer(engine: Engine) -> Tokenizer:

@@ -25,7 +25,8 @@ from smidgen.evaluation.games import MOVE_SYMBOLS, Policy
 from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
 from smidgen.models import Model
 from smidgen.runtime import Runtime
-from smidgen.tasks.games import PLAYERS, Game, Match, Player, game_maker, load_player, make_seed, play_matches
+from smidgen.seeds import derive_seed
+from smidgen.tasks.games import PLAYERS, Game, Match, Player, game_maker, load_player, play_matches
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.training.advantages import role_advantages
 from smidgen.training.past import PastSelf, PlayMemory, trained_weights
@@ -167,14 +168,14 @@ class SelfPlay:
         opponents = [name for name, n in _shares(self.config) for _ in range(n)]
         players: dict[str, Player] = {"self": self.policy, **self._scripted}
         if self.memory.selves:
-            past = Random(make_seed(self.seed, "past", step, self.rank)).choice(self.memory.selves)
+            past = Random(derive_seed(self.seed, "past", step, self.rank)).choice(self.memory.selves)
             players["past"] = PastSelf(self.policy, self.model, past)
         matches = []
         for number, (game, name) in enumerate(zip(self._games, opponents, strict=True)):
             sides = (self.policy, players[name])
             first, second = sides if (number + step) % 2 == 0 else sides[::-1]
-            seed = make_seed(self.seed, step, self.rank, number)
-            opening = make_seed(seed, "opening") % (self.config.opening + 1)
+            seed = derive_seed(self.seed, step, self.rank, number)
+            opening = derive_seed(seed, "opening") % (self.config.opening + 1)
             matches.append(Match(game, (first, second), seed, opening))
         return matches
 

@@ -29,7 +29,7 @@ from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
 from smidgen.models import Model
 from smidgen.runs import atomic_write
 from smidgen.runtime import Runtime
-from smidgen.tasks.games import make_seed
+from smidgen.seeds import derive_seed
 from smidgen.tokenizers.base import Tokenizer
 from smidgen.tokenizers.chat import Message, encode_chat, strip_prefix
 from smidgen.training.objectives.preference import reference_log_probs
@@ -90,7 +90,7 @@ def answer_anew(engine: Engine, talks: Sequence[Sequence[Message]], params: Samp
     ]
     if not asked:
         raise DataError(f"none of {len(talks)} prompts leaves room to answer in a context of {engine.max_len} symbols.")
-    drawn = [params.model_copy(update={"seed": make_seed(seed, "spin", place)}) for place, _, _ in asked]
+    drawn = [params.model_copy(update={"seed": derive_seed(seed, "spin", place)}) for place, _, _ in asked]
     answers = engine.generate([ids for _, _, ids in asked], drawn)
     preferences = [
         Preference(tuple(talk[:-1]), talk[-1].content, strip_prefix(tokenizer, answer.text))
@@ -138,7 +138,7 @@ class Spin:
         first, place = divmod(step, config.round_steps)
         for current in count(first):
             pairs = self._open_round(current, begins=place == 0)
-            stream = pairs.stream(layout, make_seed(self.seed, "order", current))
+            stream = pairs.stream(layout, derive_seed(self.seed, "order", current))
             for at in range(place, config.round_steps):
                 yield stream.step(at)
             place = 0
@@ -152,11 +152,11 @@ class Spin:
             return self._read(path)
         self.directory.mkdir(parents=True, exist_ok=True)
         # Every rank answers the same prompts with the same draws: its pairs are those of all, and each takes its share.
-        rng = Random(make_seed(self.seed, "round", number))
+        rng = Random(derive_seed(self.seed, "round", number))
         talks = rng.sample(self.talks, min(self.config.prompts, len(self.talks)))
         follow(self.engine, self.model)
         with answering(self.engine.model):
-            own = answer_anew(self.engine, talks, self.config.sampling, make_seed(self.seed, number))
+            own = answer_anew(self.engine, talks, self.config.sampling, derive_seed(self.seed, number))
         pairs = encode_preferences(self.tokenizer, own.preferences, self.config.max_symbols)
         with answering(self.model):
             reference = reference_log_probs(self.model, pairs.batch, pairs.lengths, self.config.micro_symbols)

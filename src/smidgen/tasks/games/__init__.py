@@ -6,7 +6,7 @@ plays is `evaluation.games.Policy`, one that learns by playing is `training.self
 
 from smidgen.tasks.games.game import Game, Outcome
 from smidgen.tasks.games.loading import GAMES, game_maker, load_game
-from smidgen.tasks.games.match import PLAYERS, Match, Move, Player, load_player, make_seed, play_matches
+from smidgen.tasks.games.match import PLAYERS, Match, Move, Player, load_player, play_matches
 from smidgen.tasks.games.transcripts import transcripts, write_transcripts
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "game_maker",
     "load_game",
     "load_player",
-    "make_seed",
     "play_matches",
     "transcripts",
     "write_transcripts",

@@ -4,13 +4,13 @@ Scripted players are here; a model that plays is `evaluation.games.Policy`. Ever
 of the match's seed and the number of the turn: what is drawn depends neither on other matches nor on their order.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
 
 from smidgen.errors import ConfigError
+from smidgen.seeds import derive_seed
 from smidgen.tasks.games.game import Game, Outcome
 
 
@@ -88,7 +88,7 @@ def _open(match: Match) -> None:
         match.game.reset(match.seed)
         for number in range(n):
             if match.game.outcome is None:
-                match.game.play(careless.moves([match.game], [make_seed(match.seed, "opening", number)])[0].text)
+                match.game.play(careless.moves([match.game], [derive_seed(match.seed, "opening", number)])[0].text)
         if match.game.outcome is None:
             return
 
@@ -96,17 +96,12 @@ def _open(match: Match) -> None:
 def _play_turns(matches: Sequence[Match]) -> None:
     """Let one player move in each of some matches."""
     player = matches[0].players[matches[0].game.to_move]
-    seeds = [make_seed(match.seed, len(match.turns)) for match in matches]
+    seeds = [derive_seed(match.seed, len(match.turns)) for match in matches]
     games = [match.game for match in matches]
     seen = [game.observation(game.to_move) for game in games]
     for match, told, move in zip(matches, seen, player.moves(games, seeds), strict=True):
         match.turns.append(Turn(match.game.to_move, told, move))
         match.game.play(move.text)
-
-
-def make_seed(*parts: int | str) -> int:
-    """Return a seed of 63 bits that depends on all parts and their order."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from pathlib import Path
 from smidgen.data.documents import Document
 from smidgen.errors import ConfigError
 from smidgen.runs import atomic_write
+from smidgen.seeds import derive_seed
 from smidgen.tasks.games.loading import game_maker
-from smidgen.tasks.games.match import Match, Player, load_player, make_seed, play_matches
+from smidgen.tasks.games.match import Match, Player, load_player, play_matches
 from smidgen.tokenizers.chat import Message
 
 
@@ -27,8 +28,8 @@ def transcripts(game: str, n: int, seed: int = 0, players: Sequence[str] = ("ran
     known: list[Player] = [load_player(name) for name in players]
     playing = game_maker(game)()
     for number in range(n):
-        own = make_seed(seed, "transcripts", number)
-        first, second = (known[make_seed(own, role) % len(known)] for role in (0, 1))
+        own = derive_seed(seed, "transcripts", number)
+        first, second = (known[derive_seed(own, role) % len(known)] for role in (0, 1))
         match = Match(playing, (first, second), own)
         play_matches([match])
         for place, turn in enumerate(match.turns):
