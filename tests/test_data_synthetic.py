@@ -33,8 +33,10 @@ GENERATOR = {"type": "template", "texts": [TEXT], "slots": SLOTS}
 
 
 def _config(**changes) -> SyntheticConfig:
-    table = {"name": "made", "documents": 60, "near": None, "generator": GENERATOR}
-    return validate_config(table | changes, SyntheticConfig, "test")
+    table = {"name": "made", "documents": 60, "near": None, "generator": GENERATOR} | changes
+    if table["generator"]["type"] == "games" and "near" not in changes:
+        del table["near"]
+    return validate_config(table, SyntheticConfig, "test")
 
 
 def _make(config: SyntheticConfig, out: Path) -> dict:
@@ -111,11 +113,29 @@ def test_the_village_is_a_generator_and_a_pipeline_tells_how_its_source_was_made
         ),
         ({"generator": {"type": "oracle"}}, "generator"),
         ({"documents": 0}, "documents"),
+        ({"generator": {"type": "games"}, "checks": []}, "'checks' is for text"),
     ],
 )
 def test_a_spec_that_cannot_be_meant_is_refused(changes: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         _config(**changes)
+
+
+def test_games_are_written_turn_by_turn_and_no_turn_comes_twice(tmp_path: Path) -> None:
+    pytest.importorskip("textarena")
+    config = _config(generator={"type": "games", "game": "nim:piles=3"}, documents=100, most_tries=1.5)
+    with pytest.raises(ConfigError, match="'near' is for text"):
+        _config(generator={"type": "games"}, near={})
+    told = _make(config, tmp_path / "out")
+    rows = [tuple(message["content"] for message in row["messages"]) for row in _rows(tmp_path / "out")]
+    # Of three objects player 0 takes 1, 2 or 3, player 1 of two 1 or 2, or of one 1; then player 0 the last.
+    assert len(set(rows)) == len(rows) == told["counts"]["kept"] == 7
+    assert 150 <= told["counts"]["written"] == 7 + told["counts"]["dropped"]["exact copy"] < 153
+    writer, facts = open_writer(config)
+    assert facts["textarena"]
+    assert writer.write(range(3, 5)) == writer.write(range(5))[3:]
+    with pytest.raises(ConfigError, match="'god' is no player"):
+        open_writer(_config(generator={"type": "games", "players": ["god"]}))
 
 
 def test_checks_of_the_whole_corpus_and_text_that_never_passes_are_one_clear_line(tmp_path: Path) -> None:

@@ -1,13 +1,11 @@
 """Games as text: each turn a conversation, right moves only, the same from a seed, read by the ordinary reader."""
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from smidgen.data.corpus import Corpus, ReadConfig
 from smidgen.errors import ConfigError
-from smidgen.tasks.games import load_game, transcripts, write_transcripts
+from smidgen.tasks.games import load_game, transcripts
 
 pytest.importorskip("textarena")
 
@@ -44,14 +42,6 @@ def test_players_take_turns_at_random():
                     if turn.source.endswith(":0"))  # fmt: skip
     assert first["0 2"] > 25
     assert len(first) > 5
-
-
-def test_a_written_file_is_read_as_conversations(tmp_path: Path):
-    path = tmp_path / "nim.jsonl"
-    n = write_transcripts(path, "nim", 3)
-    documents = list(Corpus(tmp_path, ReadConfig()))
-    assert len(documents) == n
-    assert [d.messages for d in documents] == [d.messages for d in transcripts("nim", 3)]
 
 
 @pytest.mark.parametrize(("n", "players"), [(0, ("random",)), (1, ())])

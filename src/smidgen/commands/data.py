@@ -66,9 +66,10 @@ def prepare(pipeline: Path, overrides: tuple[str, ...], out: Path | None, worker
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Default: synthetic/NAME.")
 @click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps. Default: the fastest one here.")
 def synthesize(spec: Path, overrides: tuple[str, ...], out: Path | None, device: str | None) -> None:
-    """Have text written by templates, the village or a model, as SPEC.toml says; check it and leave copies out.
+    """Have text written by templates, the village, a model or players of a game, as SPEC.toml says; leave copies out.
 
-    DIR is then a source of a pipeline, whose manifest tells how it was made. A run that was stopped goes on.
+    `smidgen train` reads DIR; text may be a source of a pipeline, whose manifest tells how it was made. A run that was
+    stopped goes on.
     """
     from smidgen.journey.screen import Screen
     from smidgen.journey.synthesis import synthesize as make
@@ -85,4 +86,6 @@ def synthesize(spec: Path, overrides: tuple[str, ...], out: Path | None, device:
     screen.say(
         f"Kept {counts['kept']:,} of {counts['written']:,} documents written" + (f" ({losses})." if losses else ".")
     )
-    screen.say(f'Wrote {folder}; a pipeline reads it as a source: path = "{folder}"')
+    screen.say(f"Wrote {folder}. Train on it: smidgen train {folder}")
+    if told["spec"]["generator"]["type"] != "games":  # a pipeline cleans text, not conversations
+        screen.say(f'A pipeline reads it as a source: path = "{folder}"')

@@ -18,6 +18,9 @@ from smidgen.data.formats import READERS, ReadCounts, Record, read_parquet, read
 from smidgen.errors import DataError
 from smidgen.tokenizers.chat import Message
 
+PROVENANCE = "provenance.json"
+"""Says how the text beside it was made (`smidgen data synthesize`), and is no text itself."""
+
 
 class ReadConfig(Config):
     """How records become documents."""
@@ -118,6 +121,8 @@ class Corpus:
         if self.path.is_dir():
             found = False
             for path in walk_files(self.path):
+                if path.name == PROVENANCE:
+                    continue
                 if reader_of(path) is None:
                     self._unsupported[path.suffix.lower() or "without suffix"] += 1
                 else:

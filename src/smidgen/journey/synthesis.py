@@ -1,6 +1,7 @@
-"""Made text: the generator that a file asks for, a local model among them, and the folder that it fills."""
+"""Made text: the generator that a file asks for, a local model or players of games among them, and its folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from smidgen.config import load_config
 from smidgen.data.synthetic.make import make_text
 from smidgen.data.synthetic.spec import (
     Draft,
+    GamesTextConfig,
     SyntheticConfig,
     TeacherConfig,
     TemplateConfig,
@@ -22,6 +24,7 @@ from smidgen.errors import ConfigError
 from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
 from smidgen.runtime import open_runtime
 from smidgen.surgery.fingerprint import model_fingerprint
+from smidgen.tasks.games import Game, Player, load_game, load_player, record_game
 from smidgen.tokenizers.chat import Message, encode_chat, strip_prefix
 
 _ROWS = 16
@@ -63,6 +66,18 @@ class TeacherWriter:
         )
 
 
+class GamesWriter:
+    """Plays games; a number is a game with a seed of its own."""
+
+    def __init__(self, config: SyntheticConfig, game: Game, players: Sequence[Player]) -> None:
+        self._config, self._game, self._players = config, game, players
+
+    def write(self, numbers: range) -> list[Draft]:
+        """Return the turns of the games of these numbers."""
+        seeds = [rng_of(self._config, number).getrandbits(63) for number in numbers]
+        return [Draft(turns=tuple(record_game(self._game, self._players, seed))) for seed in seeds]
+
+
 def synthesize(
     spec: Path, overrides: tuple[str, ...], out: Path | None, device: str | None, progress: Callable[[int, int], None]
 ) -> tuple[Path, dict[str, Any]]:
@@ -74,12 +89,15 @@ def synthesize(
 
 
 def open_writer(config: SyntheticConfig, device: str | None = None) -> tuple[Writer, dict[str, Any]]:
-    """Return the generator of a body of text, and what of it the file does not say: the hash of the model."""
+    """Return the generator of a body of text, and what of it the file does not say: hash of the model, whose rules."""
     generator = config.generator
     if isinstance(generator, TemplateConfig):
         return TemplateWriter(config, generator), {}
     if isinstance(generator, VillageTextConfig):
         return VillageWriter(generator), {}
+    if isinstance(generator, GamesTextConfig):
+        game, players = load_game(generator.game), [load_player(name) for name in generator.players]
+        return GamesWriter(config, game, players), {"textarena": metadata.version("textarena")}
     runtime = open_runtime(device=device)
     loaded = load_model(generator.model, dtype=runtime.dtype, device=runtime.device)
     engine = Engine(prepare_for_decoding(loaded.model), loaded.tokenizer, max_rows=_ROWS)

@@ -15,8 +15,6 @@ import numpy as np
 from smidgen.data.cleaning.step import Columns, Record
 from smidgen.errors import DataError, MissingExtraError
 
-PROVENANCE = "provenance.json"
-"""Beside text that was made: how."""
 _BATCH = 256
 
 

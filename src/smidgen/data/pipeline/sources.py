@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smidgen.data.corpus import walk_files
+from smidgen.data.corpus import PROVENANCE, walk_files
 from smidgen.data.pipeline.definition import PipelineConfig, SourceConfig
-from smidgen.data.pipeline.parts import PROVENANCE, read_json
+from smidgen.data.pipeline.parts import read_json
 from smidgen.data.pipeline.reading import Split, can_read, can_split, first_line_from
 from smidgen.errors import DataError
 
@@ -45,7 +45,7 @@ def list_sources(config: PipelineConfig) -> Listing:
     for source in config.sources:
         found = False
         for file in _files(source):
-            if Path(file.name).name == PROVENANCE:  # says how the text beside it was made, and is no text itself
+            if Path(file.name).name == PROVENANCE:
                 state.update(Path(file.path).read_bytes() if "://" not in file.path else b"")
                 continue
             if not can_read(file.name):

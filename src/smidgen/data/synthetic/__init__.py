@@ -1,4 +1,4 @@
-"""Text that was made: from templates, of the village, or by a model; checked, without copies, and told how it was made.
+"""Made text: of templates, the village, a model or players of games; checked, without copies, and told how.
 
-Generators and checks are here; the model that writes is above, in `journey/synthesis.py`.
+Generators and checks are here; models and players that write are above, in `journey/synthesis.py`.
 """

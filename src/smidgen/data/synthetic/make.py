@@ -2,7 +2,7 @@
 
 OUT/
   drafts.work          what was written so far; a run that was stopped goes on behind it
-  text.jsonl           what passed: {"text", "prompt", "number"}
+  text.jsonl           what passed: {"text", "prompt", "number"}, or of games {"messages", "number"}
   provenance.json      generator, seed, prompts, model and counts; what a pipeline puts into its manifest
 """
 
@@ -19,7 +19,8 @@ from smidgen.data.cleaning.exact import digests
 from smidgen.data.cleaning.minhash import Near, agreement
 from smidgen.data.cleaning.step import CorpusStep, Dropped, Record
 from smidgen.data.cleaning.steps import build_step
-from smidgen.data.pipeline.parts import PROVENANCE, read_json, write_json
+from smidgen.data.corpus import PROVENANCE
+from smidgen.data.pipeline.parts import read_json, write_json
 from smidgen.data.synthetic.spec import Draft, SyntheticConfig, Writer
 from smidgen.errors import ConfigError, DataError, RunError
 from smidgen.runs import atomic_write
@@ -43,8 +44,18 @@ class Sieve:
         self.dropped: Counter[str] = Counter()
         """Drafts by the reason why they went."""
 
-    def sift(self, draft: Draft, number: int) -> str | None:
-        """Return the text as it is kept, or None; counts why."""
+    def sift(self, draft: Draft, number: int) -> Iterator[dict[str, Any] | None]:
+        """Yield each document of a draft as it is kept, or None; counts why."""
+        for turn in draft.turns:
+            talk = [{"role": role, "content": said} for role, said in zip(("user", "assistant"), turn, strict=True)]
+            known = self._known(hashlib.blake2b(json.dumps(talk).encode(), digest_size=16).digest())
+            self.dropped.update(["exact copy"] if known else [])
+            yield None if known else {"messages": talk, "number": number}
+        if not draft.turns:
+            text = self._sift_text(draft, number)
+            yield None if text is None else {"text": text, "prompt": draft.prompt, "number": number}
+
+    def _sift_text(self, draft: Draft, number: int) -> str | None:
         text, reason = draft.text.strip(), "" if draft.finished else "not finished"
         for step in self._steps if not reason and text else ():
             assert not isinstance(step, CorpusStep)
@@ -60,8 +71,7 @@ class Sieve:
 
     def _copied(self, text: str, number: int) -> str:
         """Return how a text is a copy; remember it if it is none."""
-        digest = digests([text], "case").tobytes()
-        if digest in self._seen:
+        if self._known(digests([text], "case").tobytes()):
             return "exact copy"
         if self._near is not None:
             columns = self._near.collect([Record(str(number), text)])
@@ -73,8 +83,13 @@ class Sieve:
                         return "near copy"
                 for place in places:
                     self._bands.setdefault(place, []).append(minima)
-        self._seen.add(digest)
         return ""
+
+    def _known(self, digest: bytes) -> bool:
+        """Return whether this came before; it is known from now on."""
+        known = digest in self._seen
+        self._seen.add(digest)
+        return known
 
 
 def make_text(
@@ -84,7 +99,7 @@ def make_text(
 
     Raises RunError if the folder holds something else, DataError if nothing passed.
     """
-    told = {"name": config.name, "spec": config.model_dump(mode="json"), **facts}
+    told = {"name": config.name, "spec": config.model_dump(mode="json", exclude=config.idle), **facts}
     state = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
     if (out / PROVENANCE).is_file():
         if read_json(out / PROVENANCE)["state"] != state:
@@ -94,12 +109,14 @@ def make_text(
     sieve, lines, written = Sieve(config), list[str](), 0
     most = int(config.documents * config.most_tries)
     for number, draft in enumerate(_drafts(writer, out / "drafts.work", state, most)):
-        text, written = sieve.sift(draft, number), number + 1
-        if text is not None:
-            row = {"text": text, "prompt": draft.prompt, "number": number}
-            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+        for row in sieve.sift(draft, number):
+            written += 1
+            if row is not None:
+                lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+            if len(lines) == config.documents:
+                break
         progress(len(lines), config.documents)
-        if len(lines) == config.documents:
+        if len(lines) == config.documents or written >= most:
             break
     if not lines:
         losses = ", ".join(f"{n:,} {reason}" for reason, n in sieve.dropped.most_common(3))

@@ -75,6 +75,16 @@ class VillageTextConfig(Config):
     """What the village tells, and the seed of its world."""
 
 
+class GamesTextConfig(Config):
+    """Documents are turns of games, each a conversation: what a player saw, and the move it made."""
+
+    type: Literal["games"] = "games"
+    game: str = "tictactoe"
+    """The game, with its options: `nim:piles=1-2-3`."""
+    players: Annotated[tuple[str, ...], Field(min_length=1)] = ("random",)
+    """Who plays: random, mixed, optimal; each game's two are drawn from these."""
+
+
 class TeacherConfig(Config):
     """Documents are what a model writes when it is asked, or goes on from a beginning."""
 
@@ -106,19 +116,34 @@ class SyntheticConfig(Config):
     """Documents wanted, after checks and without copies."""
     most_tries: Annotated[float, Field(ge=1)] = 4.0
     """Documents written for each one wanted, at most."""
-    generator: Annotated[TemplateConfig | VillageTextConfig | TeacherConfig, Field(discriminator="type")]
+    generator: Annotated[
+        TemplateConfig | VillageTextConfig | GamesTextConfig | TeacherConfig, Field(discriminator="type")
+    ]
     """What writes."""
     checks: tuple[StepConfig, ...] = (RepetitionConfig(),)
     """Cleaning steps, as in a pipeline, that each document has to pass; none that needs the whole corpus."""
     near: NearConfig | None = NearConfig()
     """What counts as a copy; None: only the same text. Texts of few templates are near copies of each other."""
 
+    @property
+    def idle(self) -> set[str]:
+        """The fields that do nothing: games are no text, and right by their rules; of copies only exact ones go."""
+        return {"checks", "near"} if isinstance(self.generator, GamesTextConfig) else set()
+
+    @model_validator(mode="after")
+    def _check(self) -> "SyntheticConfig":
+        if said := sorted(self.idle & self.model_fields_set):
+            raise ValueError(f"'{said[0]}' is for text; moves are right by the rules of the game. Leave it out.")
+        return self
+
 
 class Draft(Config):
-    """One document before anybody looked at it."""
+    """One document, or one game, before anybody looked at it."""
 
-    text: str
+    text: str = ""
     """What was written."""
+    turns: tuple[tuple[str, str], ...] = ()
+    """Of a game instead: what was seen and what was done, turn after turn, each a document of its own."""
     prompt: str = ""
     """What was asked for it."""
     finished: bool = True

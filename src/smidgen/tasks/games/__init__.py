@@ -7,7 +7,7 @@ plays is `evaluation.games.Policy`, one that learns by playing is `training.self
 from smidgen.tasks.games.game import Game, Outcome
 from smidgen.tasks.games.loading import GAMES, game_maker, load_game
 from smidgen.tasks.games.match import PLAYERS, Match, Move, Player, load_player, play_matches
-from smidgen.tasks.games.transcripts import transcripts, write_transcripts
+from smidgen.tasks.games.transcripts import record_game, transcripts
 
 __all__ = [
     "GAMES",
@@ -21,6 +21,6 @@ __all__ = [
     "load_game",
     "load_player",
     "play_matches",
+    "record_game",
     "transcripts",
-    "write_transcripts",
 ]

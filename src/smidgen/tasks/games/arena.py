@@ -89,6 +89,11 @@ class ArenaGame(Generic[P]):
         position, careless = self._position(self.to_move), self._rules.careless
         return self._wordings(careless(position) if careless else evenly(self._rules.legal(position)))
 
+    @property
+    def is_solved(self) -> bool:
+        """Return whether optimal play is known."""
+        return self._rules.best is not None
+
     def best_moves(self) -> Mapping[str, float]:
         """Return with what probability optimal play makes each move. Raises ConfigError where nobody knows."""
         if self._rules.best is None:

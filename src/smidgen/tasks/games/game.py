@@ -63,6 +63,11 @@ class Game(Protocol):
         """Return with what probability a player makes each move now that knows the rules and nothing else."""
         ...
 
+    @property
+    def is_solved(self) -> bool:
+        """Return whether optimal play is known."""
+        ...
+
     def best_moves(self) -> Mapping[str, float]:
         """Return with what probability optimal play makes each move now.
 
