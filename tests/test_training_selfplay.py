@@ -67,18 +67,21 @@ def taught():
     return model
 
 
-def play(model, config: SelfPlayConfig, directory: Path | None = None, on_played=lambda played: None) -> SelfPlay:
-    return SelfPlay(model, TOKENIZER, config, 0, CPU, directory, on_played)
+GAME = "nim:piles=2"
+NIM = SelfPlayConfig(matches=24, opening=0, discount=1.0, sampling=SHORT, past_every=1, past_kept=2)
 
 
-NIM = SelfPlayConfig(game="nim:piles=2", matches=24, opening=0, sampling=SHORT, past_every=1, past_kept=2)
+def play(
+    model, config: SelfPlayConfig, directory: Path | None = None, on_played=lambda played: None, game: str = GAME
+) -> SelfPlay:
+    return SelfPlay(model, TOKENIZER, game, config, 0, CPU, directory, on_played)
 
 
 def test_a_model_taught_the_rules_learns_to_win_by_playing_itself(taught):
     model, optimal, random = copy.deepcopy(taught), load_player("optimal"), load_player("random")
 
     def rates(opponent):
-        return win_rates(NIM.game, Policy(Engine(model, TOKENIZER, max_rows=64), SHORT), opponent, n=60)
+        return win_rates(GAME, Policy(Engine(model, TOKENIZER, max_rows=64), SHORT), opponent, n=60)
 
     before = rates(random)
     assert before.both.illegal.value < 0.1
@@ -217,15 +220,21 @@ def test_beginning_again_forgets_what_was_there(taught, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("game", "opponents", "told"),
     [
-        ({"game": "negotiation", "opponents": {"optimal": 1.0}}, "nobody knows optimal play"),
-        ({"game": "go"}, "is no game"),
+        ("negotiation", {"optimal": 1.0}, "nobody knows optimal play"),
+        ("go", {"self": 1.0}, "is no game"),
     ],
 )
-def test_what_cannot_be_played_is_refused_before_anything_is(taught, settings, told):
+def test_what_cannot_be_played_is_refused_before_anything_is(taught, game, opponents, told):
     with pytest.raises(ConfigError, match=told):
-        play(taught, NIM.model_copy(update=settings))
+        play(taught, NIM.model_copy(update={"opponents": opponents}), game=game)
+
+
+def test_a_position_that_leaves_no_room_for_a_move_is_refused(taught):
+    policy = Policy(Engine(taught, TOKENIZER, max_rows=1, max_len=24), SHORT)
+    with pytest.raises(DataError, match="leaves no room for a move"):
+        policy.moves([load_game("tictactoe")], [0])
 
 
 def test_an_opponent_that_is_none_is_refused():

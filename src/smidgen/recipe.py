@@ -186,6 +186,8 @@ def _table(config: BaseModel, path: tuple[str, ...]) -> Iterator[str]:
 def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(item) for item in value) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_value(key)} = {_value(item)}" for key, item in value.items()) + "}"
     plain = str(value) if isinstance(value, Path) else value
     # JSON's strings, numbers and booleans are TOML's too, save that TOML wants DEL escaped.
     return json.dumps(plain, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from smidgen.errors import ConfigError
+from smidgen.errors import ConfigError, DataError
 from smidgen.evaluation.intervals import Estimate, estimate_share
 from smidgen.inference import Engine, SamplingParams
 from smidgen.seeds import derive_seed
@@ -44,7 +44,10 @@ class Policy:
         self._prompts: dict[str, list[int]] = {}
 
     def moves(self, games: Sequence[Game], seeds: Sequence[int]) -> list[Move]:
-        """Return a move for each game, all generated together; each keeps the sequence it came of."""
+        """Return a move for each game, all generated together; each keeps the sequence it came of.
+
+        Raises DataError if a position leaves no room for a move in the engine's context.
+        """
         drawn = [self.params.model_copy(update={"seed": seed}) for seed in seeds]
         prompts = [self._prompt(game.observation(game.to_move)) for game in games]
         answers = [self.engine.add(prompt, own, self.vector) for prompt, own in zip(prompts, drawn, strict=True)]
@@ -62,6 +65,9 @@ class Policy:
             if len(self._prompts) >= KEPT_PROMPTS:
                 self._prompts.clear()
             ids = encode_chat(self._tokenizer, [Message("user", seen)], add_generation_prompt=True)
+            if len(ids) >= self.engine.max_len:  # cut, it would be another position
+                told = f"a position takes {len(ids)} symbols and leaves no room for a move in a context of"
+                raise DataError(f"{told} {self.engine.max_len}. Take a model of a longer one, or a smaller game.")
             self._prompts[seen] = ids
         return ids
 
@@ -95,6 +101,8 @@ class WinRates:
     """By role; role 0 first."""
     rewards: tuple[float, ...]
     """What the player got in each match, for comparison of two players on the same seeds (`estimate_difference`)."""
+    wrong: tuple[bool, ...]
+    """Whether it lost the match by a move that the rules do not allow."""
 
     def __str__(self) -> str:
         lines = [f"{self.game}: {self.player} against {self.opponent}"]
@@ -130,7 +138,8 @@ def win_rates(game: str, player: Player, opponent: Player, n: int = 400, seed: i
             side, outcome = number % 2, match.outcome
             ends.append((outcome.rewards[side], outcome.illegal == side))
     roles = {role: _results(ends[side::2]) for side, role in enumerate(_seats(games[0]))}
-    return WinRates(game, player.name, opponent.name, _results(ends), roles, tuple(reward for reward, _ in ends))
+    rewards, wrong = zip(*ends, strict=True)
+    return WinRates(game, player.name, opponent.name, _results(ends), roles, rewards, wrong)
 
 
 def _seats(game: Game) -> tuple[str, str]:

@@ -24,6 +24,7 @@ def draw_curves(run: RunRecord) -> list[Figure]:
     """Return the figures of everything that was logged; a number never logged has no figure."""
     figures = [
         _reward(run),
+        _wrong_moves(run),
         _bits_per_byte(run),
         _loss(run),
         _throughput(run),
@@ -40,6 +41,15 @@ def _reward(run: RunRecord) -> Figure | None:
     plot = Plot("Reward", "mean reward of a step's answers", [Series("reward", points, "train")], from_zero=True)
     last = [y for _, y in points[-max(10, len(points) // 33) :]]
     return _figure(plot, f"{number(sum(last) / len(last), 3)} at the end, over the training prompts.", wide=True)
+
+
+def _wrong_moves(run: RunRecord) -> Figure | None:
+    points = run.curve("selfplay", "illegal")
+    if not points:
+        return None
+    series = [Series("wrong moves", points, "train")]
+    plot = Plot("Wrong moves", "share of its games", series, from_zero=True)
+    return _figure(plot, "Share of the games it played to learn that it lost by a wrong move.", wide=True)
 
 
 def _bits_per_byte(run: RunRecord) -> Figure | None:
