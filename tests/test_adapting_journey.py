@@ -120,6 +120,31 @@ def test_every_way_to_learn_makes_the_whole_journey(smidgen: Smidgen, place: Pat
             assert torch.equal(pasted[name], tensor)
 
 
+BARE = """
+from smidgen.tasks import Example
+
+class Bare:
+    def examples(self):
+        return [Example(f"bare/{n}", f"say {n}", "AB") for n in range(4)]
+    def grade(self, example, answer):
+        return answer == example.answer
+"""
+
+
+@pytest.mark.parametrize("by", ["sft", "dpo"])
+def test_a_task_that_has_nothing_to_show_goes_without_the_control_and_says_so(smidgen: Smidgen, place: Path, by: str):
+    (place / "bare.py").write_text(BARE)
+    (place / "talks.jsonl").write_text(json.dumps({"question": "say 1", "answer": "AB"}) + "\n")
+    examples = {"sft": "talks.jsonl", "dpo": "pairs.jsonl"}[by]
+    asked = ("--task", "bare.py", "--adapter", "tinylora:u=99", "--by", by, "--examples", examples, "--steps", "1")
+    told = smidgen("adapt", "base", *asked, "--name", "it", "test_symbols=8")
+    assert told.code == 0, told.err
+    assert told.out.count("No control") == 1
+    assert "neither few_shot(example, k) nor training_examples(seed)" in told.out
+    assert "Only 84 of them say something of their own" in told.out
+    assert len(figures_of(place, "it")["tasks"]) == 2
+
+
 def test_an_adapter_is_used_merged_and_refused_by_another_base(smidgen: Smidgen, place: Path):
     asked = ("--task", "capitals.py", "--adapter", "tinylora:3", "--steps", "2", "--name", "it", *RL)
     assert smidgen("adapt", "base", *asked).code == 0

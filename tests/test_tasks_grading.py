@@ -1,5 +1,6 @@
 """How answers are graded, case by case: what is right, what is right in another form, what only looks right."""
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -221,6 +222,14 @@ def test_sorting_takes_the_end_of_an_answer_leniently():
     assert task.reward(example, "4, 5, 6") == 0
 
 
+@pytest.mark.parametrize(("name", "flat"), [("countdown", True), ("sorting", True), ("json", True), ("letters", False)])
+def test_what_is_right_in_another_form_earns_a_half_or_less_the_longer_it_is(name: str, flat: bool):
+    task = load_task(name)
+    example = next(iter(task.examples()))
+    short, long = (task.reward(example, f"{said} {example.answer}") for said in ("It:", "As far as I can tell it is"))
+    assert short == long == 0.5 if flat else 0.25 < long < short < 0.5
+
+
 def test_a_choice_that_says_both_is_no_choice():
     labels = ("negative", "positive")
     assert scores(grade_choice("positive", "positive", labels)) == (1, 1, True)
@@ -242,6 +251,24 @@ def test_a_reply_is_chosen_by_its_letter_or_its_words():
         ("b", (0, 0, False)),
     ):
         assert scores(grade_reply(example, answer)) == expected, answer
+
+
+def test_an_article_is_no_letter():
+    example = Example("", "", "A", extra={"reply": "I don't know.", "letters": ("A", "B", "C", "D")})
+    for answer in (
+        "A",
+        "A.",
+        "A) I don't know.",
+        "I say A",
+        "A is right",
+        "It is A because",
+        "A comes next",
+        "A, I think",
+    ):
+        assert grade_reply(example, answer).lenient == 1, answer
+    for answer in ("A walk would be nice.", "Yes! A walk", "A or B", "A and C", "A walk, so B"):
+        assert grade_reply(example, answer).lenient == 0, answer
+    assert grade_reply(replace(example, answer="B"), "A walk, so B").lenient == 1
 
 
 def test_likeness_looks_past_an_announcement_and_strictly_allows_none():

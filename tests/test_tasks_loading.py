@@ -63,6 +63,11 @@ def consume(task: Task, answer: str = "yes") -> None:
         ("arithmetic:digits=0", "digits"),
         ("arithmetic:operations=plus", "operations"),
         ("arithmetic:digits=1,n=lots", "n:"),
+        ('arithmetic:levels=["foo"]', "there is no rung 'foo'. There are: sums, differences"),
+        ('arithmetic:levels=["graded"]', "there is no rung 'graded'"),
+        ("arithmetic:graded,negative=true", "negative does nothing beside levels"),
+        ("arithmetic:graded,digits=9", "digits does nothing beside levels"),
+        ("arithmetic:sums,digits=3", "digits does nothing beside largest"),
         ("countdown:numbers=1", "numbers"),
         ("village:hard", "keys n, seed"),
         ("translation:source=de", "nothing to translate"),
@@ -279,6 +284,9 @@ def test_a_python_file_without_training_examples_is_only_evaluated(tmp_path: Pat
     task = load_task(str(path), say=lambda line: None)
     consume(task)
     refused(DataError, "cannot be trained on", lambda: next(task.training_examples(0)))
+    example = next(iter(task.examples()))
+    refused(DataError, "no worked examples to show", lambda: task.few_shot(example, 4))
+    assert task.few_shot(example, 0) == task.prompt(example)
 
 
 def test_a_task_put_together_from_parts_is_a_python_file_too(tmp_path: Path):

@@ -113,17 +113,23 @@ def test_preferring_raises_the_margin():
     assert records[-1]["chosen"] > records[-1]["rejected"]
 
 
+ASKED, SAID, OTHER = (
+    {"role": role, "content": content}
+    for role, content in (("user", "say a"), ("assistant", "a it is"), ("assistant", "no"))
+)
+
+
 def test_pairs_are_read_from_the_usual_columns(tmp_path):
-    said = [{"role": "user", "content": "say a"}, {"role": "assistant", "content": "a it is"}]
-    other = [*said[:1], {"role": "assistant", "content": "no"}]
+    said, other = [ASKED, SAID], [ASKED, OTHER]
     rows = [
         {"prompt": "say a", "chosen": "a it is", "rejected": "no"},
         {"chosen": said, "rejected": other},
         {"prompt": said[:1], "chosen": said, "rejected": other, "score": 3},
+        {"prompt": said[:1], "chosen": [SAID], "rejected": [OTHER]},
     ]
     path = tmp_path / "pairs.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    assert read_preferences(path) == [Pair(asked("say a"), "a it is", "no")] * 3
+    assert read_preferences(path) == [Pair(asked("say a"), "a it is", "no")] * 4
 
 
 @pytest.mark.parametrize(
@@ -132,6 +138,11 @@ def test_pairs_are_read_from_the_usual_columns(tmp_path):
         ({"prompt": "x", "chosen": "a"}, "pairs.jsonl:1: has no `rejected`.* it has prompt, chosen"),
         ({"chosen": "a", "rejected": "b"}, "has no `prompt`"),
         ({"chosen": [], "rejected": "b"}, "messages must be a list"),
+        ({"chosen": [ASKED, SAID], "rejected": [SAID, ASKED]}, "rejected ends with a message of 'user'"),
+        ({"chosen": [ASKED, ASKED], "rejected": [ASKED, SAID]}, "chosen ends with a message of 'user'"),
+        ({"chosen": [ASKED, SAID], "rejected": [SAID, ASKED, SAID]}, "answers to different conversations"),
+        ({"prompt": "say b", "chosen": [ASKED, SAID], "rejected": [ASKED, OTHER]}, "prompt is not what stands before"),
+        ({"chosen": [SAID], "rejected": [OTHER]}, "has no `prompt`, and nothing stands before"),
     ],
 )
 def test_a_record_that_is_no_pair_is_refused_with_its_place(row, reason, tmp_path):

@@ -136,7 +136,10 @@ def _measure_and_learn(begun: Begun, clock: Clock) -> None:
     asked, run, screen = begun.asked, begun.run, begun.screen
     base = begun.ask(BASE)
     screen.say(f"  {_told(base)}")
-    if asked.shots:
+    missing = begun.examination.why_no_control(asked.shots) if asked.shots else None
+    if missing is not None:
+        screen.say(f"  No control, which shows {asked.shots} worked examples (shots=0 asks for none): {missing}")
+    elif asked.shots:
         screen.say(f"  {_told(begun.ask(CONTROL, asked.shots))}")
     adapter = attach(begun.loaded.model, asked.adapter)
     screen.say(f"{adapter.n_parameters:,} numbers will learn, by {asked.by.type}: {write_adapter(adapter.config)}.")

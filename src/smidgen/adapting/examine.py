@@ -7,9 +7,11 @@ questions, with an exact test. Results are kept as they come, so that a run that
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from smidgen.errors import DataError
 from smidgen.evaluation.discordance import discordance_p
 from smidgen.evaluation.intervals import Estimate, estimate_difference
 from smidgen.evaluation.runner import TaskResult, run_task
@@ -125,6 +127,15 @@ class Examination:
         self._kept[who] = {"figures": {**result.as_dict(), "name": f"{task.name}, {who}"}, "grades": _grades(result)}
         atomic_write(self._path, json.dumps(self._kept) + "\n")
         return Examined(who, **self._kept[who])
+
+    def why_no_control(self, shots: int) -> str | None:
+        """Return why a question cannot have so many worked examples in front, or None: a task need not have any."""
+        try:
+            for example in islice(self._task.examples(), self._limit):
+                self._task.few_shot(example, shots)
+        except DataError as error:
+            return str(error)
+        return None
 
     @property
     def figures(self) -> list[Mapping[str, Any]]:

@@ -31,7 +31,8 @@ class Preference:
 def read_preferences(path: Path) -> list[Preference]:
     """Read `prompt`, `chosen` and `rejected` of every record; a side may be the answer or the whole conversation.
 
-    Raises DataError naming the place of a record that lacks one, and the columns it has.
+    Conversations end with the answers, and begin alike, with `prompt` where there is one. Raises DataError naming the
+    place of a record that lacks a side, and the columns it has, or whose sides answer different things.
     """
     return [_preference(fields, where) for where, fields in records_of(path)]
 
@@ -48,7 +49,16 @@ def _preference(fields: dict[str, object], where: str) -> Preference:
             raise DataError(f"{where}: has no `prompt` that its answers answer; it has {', '.join(fields)}.")
         return Preference(opening_of(fields["prompt"], where), str(sides[0]), str(sides[1]))
     chosen, rejected = (messages_of(side, where) for side in sides)
+    for name, side in (("chosen", chosen), ("rejected", rejected)):
+        if side[-1].role != "assistant":
+            raise DataError(f"{where}: {name} ends with a message of {side[-1].role!r}; it should end with the answer.")
+    if chosen[:-1] != rejected[:-1]:
+        raise DataError(f"{where}: chosen and rejected are answers to different conversations: nothing to compare.")
     prompt = opening_of(fields["prompt"], where) if "prompt" in fields else chosen[:-1]
+    if chosen[:-1] not in ((), prompt):
+        raise DataError(f"{where}: prompt is not what stands before the answers in chosen. Leave it out, or mend it.")
+    if not prompt:
+        raise DataError(f"{where}: has no `prompt`, and nothing stands before the answers in chosen and rejected.")
     return Preference(prompt, chosen[-1].content, rejected[-1].content)
 
 

@@ -13,7 +13,7 @@ from operator import add, mul, sub, truediv
 from random import Random
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from smidgen.config import Config
 from smidgen.tasks.base import Example, Grade
@@ -60,6 +60,11 @@ ASKINGS = {
 }
 """How each form of the answer is asked for. Asked for the number, SmolLM2-135M-Instruct gave no bare right one in 256
 answers at temperature 1: rewards have nothing to lead by. An equation is how it answers anyway."""
+_REPLACED = {
+    "largest": ("digits", "by"),
+    "levels": ("digits", "by", "steps", "operations", "negative", "largest"),
+}
+"""Settings in whose place another one stands."""
 _NAMES = {"+": "addition", "-": "subtraction", "*": "multiplication", "/": "division"}
 
 
@@ -87,6 +92,17 @@ class ArithmeticConfig(Config):
     """What an answer earns: the strict score, or something for a right number in another form, more the shorter."""
     n: int = Field(default=1000, ge=1)
     """Most questions of the test set; a rung with few different questions has fewer."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ArithmeticConfig":
+        rungs = [name for name, settings in LEVELS.items() if "levels" not in settings]
+        if unknown := [name for name in self.levels if name not in rungs]:
+            raise ValueError(f"levels: there is no rung {unknown[0]!r}. There are: {', '.join(rungs)}.")
+        instead = "levels" if self.levels else "largest" if self.largest is not None else None
+        idle = [name for name in _REPLACED.get(instead or "", ()) if name in self.model_fields_set]
+        if idle:
+            raise ValueError(f"{idle[0]} does nothing beside {instead}, which stands in its place: leave one out.")
+        return self
 
 
 def make_arithmetic(options: str, files: Files) -> QuestionTask:

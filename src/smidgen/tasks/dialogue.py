@@ -25,7 +25,8 @@ from smidgen.tasks.sources import Listed
 _ASKING = "{question}\n\nWhich reply comes next? Answer with one letter: {letters}."
 _LETTERS = "ABCDEFGH"
 _LEADING_LETTER = re.compile(r"([A-H])(?:[).:,]|$)")
-_ANY_LETTER = re.compile(r"\b[A-H]\b")
+_ANY_LETTER = re.compile(r"\b(?:[B-H]\b|A\b(?!\s+(?!(?:and|or|is|because|comes)\b)[a-z]))")
+"""A letter on its own; an A before a word is an article, unless the word goes on about the letter."""
 
 
 class DialogueConfig(Config):

@@ -74,9 +74,12 @@ class OwnTask:
 
     def few_shot(self, example: Example, k: int) -> list[Message]:
         """Return the prompt with `k` worked training examples in front."""
-        if not self._has("few_shot"):
-            return worked_prompt(self, example, k)
-        return self._messages("few_shot", self._run("few_shot", example, k))
+        if self._has("few_shot"):
+            return self._messages("few_shot", self._run("few_shot", example, k))
+        if k and not self._has("training_examples"):
+            told = f"{self.path}: the task has neither few_shot(example, k) nor training_examples(seed)"
+            raise DataError(f"{told}, so there are no worked examples to show.")
+        return worked_prompt(self, example, k) if k else self.prompt(example)
 
     def _has(self, method: str) -> bool:
         return callable(getattr(self.inner, method, None))
