@@ -5,7 +5,7 @@ import torch
 
 from model_zoo import EVERY_MODEL, randomized, some_ids
 from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
-from smidgen.inference.maps import can_pack
+from smidgen.inference.maps import Int8Linear, can_pack
 from smidgen.inference.once import OnceLinear, frozen_weights, held_once
 from smidgen.models.layers import Linear
 from smidgen.models.stack import recompute
@@ -107,3 +107,38 @@ def test_computing_again_changes_no_gradient(name):
     torch.testing.assert_close(again, logits, rtol=0, atol=0)
     for weight, grad in grads.items():
         torch.testing.assert_close(own[weight], grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("name", NAMES)
+def test_in_eight_bits_it_computes_learns_and_answers_nearly_as_before(name, rung):
+    model, adapter = adapted(name, rung)
+    ids = some_ids(model.config)
+    with torch.no_grad():
+        logits = model(ids)
+    with held_once(model, torch.float32, bits=8):
+        rounded, grads = gradients(model, adapter, ids)
+        apart = (rounded - logits).std() / logits.std()
+        assert apart < 0.02 if name == "depth-lora" else 0 < apart < 0.1
+        assert all(grad.isfinite().all() for grad in grads.values())
+        prepared = prepare_for_decoding(model)
+        with torch.no_grad():
+            torch.testing.assert_close(prepared(ids), rounded, rtol=1e-3, atol=1e-4)
+    again, own = gradients(model, adapter, ids)  # what is given back is what was computed with
+    torch.testing.assert_close(again, rounded, rtol=1e-4, atol=1e-4)
+    for weight, grad in grads.items():
+        torch.testing.assert_close(own[weight], grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 16, 17], ids=["one row", "few", "many"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_weight_in_eight_bits_is_off_by_half_a_step_at_most(dtype, rows):
+    draw = torch.Generator().manual_seed(0)
+    weight, x = torch.randn(33, 64, generator=draw).to(dtype), torch.randn(rows, 64, generator=draw).to(dtype)
+    weight[5] = 0
+    product = Int8Linear(weight)
+    step = product.scales.float()[:, None]
+    assert ((product.dense().float() - weight.float()).abs() <= 0.51 * step + 0.004 * weight.float().abs()).all()
+    loose = {"rtol": 0.02, "atol": 0.1} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(product(x), x @ product.dense().T, **loose)
+    assert product.codes.dtype == torch.int8

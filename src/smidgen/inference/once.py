@@ -1,4 +1,5 @@
-"""Frozen maps held once while a model both trains and answers: laid out for decoding, unpacked where a gradient passes.
+"""Frozen maps held once while a model both trains and answers: laid out for decoding, unpacked where a gradient passes;
+or in eight bits, for half the memory.
 
 A copy made for decoding beside the model it came from is all weights twice: of SmolLM2-135M 213 MB in bf16. The layout
 that decodes fast also computes forwards; only the gradient of a map's input needs the rows as they were, one map at a
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -17,23 +18,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smidgen.inference.adapted import fit_together, take_apart
-from smidgen.inference.maps import PackedLinear, can_pack
+from smidgen.inference.maps import Int8Linear, PackedLinear, can_pack
 from smidgen.models.attention import Attention
 from smidgen.models.layers import AdaptedLinear, Linear, SwiGLU
 from smidgen.models.stack import Block
 from smidgen.runtime import return_freed_memory
+
+Product = PackedLinear | Int8Linear
+"""What may hold a weight."""
 
 
 @dataclass
 class Unpacked:
     """The weight that was unpacked last: maps of one product are asked one behind the other."""
 
-    last: tuple[PackedLinear, Tensor] | None = None
+    last: tuple[Product, Tensor] | None = None
 
-    def of(self, product: PackedLinear) -> Float[Tensor, "d_out d_in"]:
+    def of(self, product: Product) -> Float[Tensor, "d_out d_in"]:
         """Return the weight of a product as it was."""
         if self.last is None or self.last[0] is not product:
-            self.last = product, product.packed.to_dense()
+            self.last = product, product.dense()
         return self.last[1]
 
 
@@ -44,17 +48,17 @@ class OnceLinear(nn.Module):
     2% of a step of training, where answering gains a quarter (SmolLM2-135M, LOG.md).
     """
 
-    def __init__(self, linear: Linear, product: PackedLinear, rows: slice, unpacked: Unpacked) -> None:
+    def __init__(self, linear: Linear, product: Product, rows: slice, unpacked: Unpacked) -> None:
         """Stand for a map whose weight is these rows of a product; it takes the weight over, `give_back` returns it."""
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.rows = rows
         self._lent = (linear, product, unpacked)  # in a tuple, so that none is a part of the model
-        self._is_whole = (rows.start, rows.stop) == (0, product.packed.shape[0])
+        self._is_whole = (rows.start, rows.stop) == (0, product.d_out)
         linear.weight.data = linear.weight.data.new_empty(0)
 
     @property
-    def product(self) -> PackedLinear:
+    def product(self) -> Product:
         """What holds the weight."""
         return self._lent[1]
 
@@ -77,24 +81,27 @@ class OnceLinear(nn.Module):
         """Put the weight in its place again; the last map of a product lets the product go."""
         linear, product, unpacked = self._lent
         linear.weight.data = self.weight.clone()
-        if self.rows.stop == product.packed.shape[0]:
+        if self.rows.stop == product.d_out:
             unpacked.last = None
-            product.packed = torch.empty(0)
+            product.release()
 
 
 @contextmanager
-def held_once(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+def held_once(model: nn.Module, dtype: torch.dtype, bits: Literal[8] | None = None) -> Iterator[None]:
     """Within this context the frozen maps of a model's blocks are packed, and its copies for decoding share them: a
     copy made inside ends with it.
 
     Nothing happens where nothing can be packed, or to weights of another dtype: rounded, they could not be given back.
+    With `bits` they are rounded to eight bits, and given back so.
     """
-    slots = _slots(model, dtype) if can_pack(next(model.parameters()).device, dtype) else []
+    can_hold = bits is not None or can_pack(next(model.parameters()).device, dtype)
+    slots = _slots(model, dtype) if can_hold else []
+    lay_out = PackedLinear if bits is None else Int8Linear
     made: dict[Linear, OnceLinear] = {}
     unpacked = Unpacked()
     try:
         for linears in _products(model, list(dict.fromkeys(linear for _, _, linear in slots))):
-            product = PackedLinear(torch.cat([linear.weight.detach() for linear in linears]))
+            product = lay_out(torch.cat([linear.weight.detach() for linear in linears]))
             ends = list(accumulate(linear.out_features for linear in linears))
             for linear, end in zip(linears, ends, strict=True):
                 made[linear] = OnceLinear(linear, product, slice(end - linear.out_features, end), unpacked)
@@ -109,14 +116,14 @@ def held_once(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
             once.give_back()
 
 
-def held_product(maps: Sequence[nn.Module]) -> PackedLinear | None:
+def held_product(maps: Sequence[nn.Module]) -> Product | None:
     """Return the one product that holds just these maps, one behind the other; None if there is none."""
     once = [one for one in maps if isinstance(one, OnceLinear)]
     if len(once) < len(maps) or len({id(one.product) for one in once}) > 1:
         return None
     ends = [0, *(one.rows.stop for one in once)]
     in_order = all(one.rows.start == begin for one, begin in zip(once, ends, strict=False))
-    return once[0].product if in_order and ends[-1] == once[0].product.packed.shape[0] else None
+    return once[0].product if in_order and ends[-1] == once[0].product.d_out else None
 
 
 def frozen_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
