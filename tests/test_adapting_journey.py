@@ -83,6 +83,7 @@ def figures_of(place: Path, name: str) -> dict:
             ),
         ),
         ("full", "sft", ("test_symbols=8", "shots=0")),
+        ("lora_xs:r=2", "rl", (*RL, "base_bits=8")),
     ],
 )
 def test_every_way_to_learn_makes_the_whole_journey(smidgen: Smidgen, place: Path, adapter: str, by: str, more: tuple):
@@ -280,6 +281,7 @@ def test_rewards_that_teach_nothing_are_one_line(smidgen: Smidgen, place: Path, 
         (("base", "--task", "arithmetic", "--by", "search", "budget.type=tokens"), "trains on no symbols"),
         (("base", "--task", "arithmetic", "--by", "search", "--adapter", "tinylora:5000"), "1,000 numbers at most"),
         (("base", "--task", "arithmetic", "by.rollouts.sampling.temperature=0"), "one answer many times"),
+        (("base", "--task", "arithmetic", "--adapter", "full", "base_bits=8"), "nothing is"),
         (("base", "--task", "arithmetic", "--time", "5m", "--steps", "3"), "Give one"),
         (("base", "--task", "arithmetic", "by.rollouts.answer=3"), "answer"),
         (("nowhere", "--task", "arithmetic", "--steps", "1"), "nowhere"),

@@ -18,6 +18,7 @@ from smidgen.checkpoint import LoadedModel, load_model, load_training_state
 from smidgen.config import load_config
 from smidgen.errors import BudgetError, ConfigError, RunError
 from smidgen.inference import Engine, prepare_for_decoding
+from smidgen.inference.once import held_once
 from smidgen.journey.clock import Clock
 from smidgen.journey.screen import Screen
 from smidgen.journey.stopping import stop_quietly
@@ -25,7 +26,7 @@ from smidgen.planning.units import format_time
 from smidgen.recipe import differing_keys, format_recipe
 from smidgen.runs import MetricsLog, RunDirectory, atomic_write
 from smidgen.runtime import Runtime, choose_dtype, close_runtime, describe_hardware, open_runtime
-from smidgen.surgery.adapter import attach
+from smidgen.surgery.adapter import Adapter, attach
 from smidgen.surgery.config import FullConfig, write_adapter
 from smidgen.tasks import Task, load_task
 from smidgen.training.config import Budget, TimeBudget
@@ -46,6 +47,8 @@ class Begun:
     asked: Adaptation
     run: RunDirectory
     loaded: LoadedModel
+    adapter: Adapter
+    """Attached to it, and as yet doing nothing."""
     task: Task
     runtime: Runtime
     screen: Screen
@@ -89,6 +92,9 @@ def adapt(request: AdaptRequest, screen: Screen, clock: Clock) -> RunDirectory |
             except BaseException:  # whatever it was, Ctrl-C included: a run that never began must leave nothing
                 run.discard()
                 raise
+            if begun.asked.base_bits is not None:
+                screen.say(f"The base {begun.adapter.base_hash} is held in {begun.asked.base_bits} bits.")
+                held.enter_context(held_once(begun.loaded.model, runtime.dtype, begun.asked.base_bits))
             _measure_and_learn(begun, clock)
     finally:
         close_runtime()
@@ -106,6 +112,7 @@ def _begin(asked: Adaptation, request: AdaptRequest, run: RunDirectory, runtime:
         screen.say(note)
     loaded.model.to(runtime.device)
     loaded.model.compute_dtype = runtime.dtype
+    adapter = attach(loaded.model, asked.adapter)
     if goes_on:
         screen.say(f"Going on with {run.path}.")
     else:
@@ -118,7 +125,7 @@ def _begin(asked: Adaptation, request: AdaptRequest, run: RunDirectory, runtime:
         run.write_resolved(facts)
         atomic_write(run.recipe, format_recipe(asked, f"How {run.path.name} was adapted. Change a copy, not this."))
     examination = Examination(run.path / "examined.json", task, asked.test_examples, asked.test_symbols)
-    return Begun(asked, run, loaded, task, runtime, screen, examination)
+    return Begun(asked, run, loaded, adapter, task, runtime, screen, examination)
 
 
 def _same(asked: Adaptation, request: AdaptRequest, run: RunDirectory) -> Adaptation:
@@ -133,7 +140,8 @@ def _same(asked: Adaptation, request: AdaptRequest, run: RunDirectory) -> Adapta
 
 
 def _measure_and_learn(begun: Begun, clock: Clock) -> None:
-    asked, run, screen = begun.asked, begun.run, begun.screen
+    """Ask the base, which the adapter leaves as it is before it learns; let it learn; ask again."""
+    asked, run, screen, adapter = begun.asked, begun.run, begun.screen, begun.adapter
     base = begun.ask(BASE)
     screen.say(f"  {_told(base)}")
     missing = begun.examination.why_no_control(asked.shots) if asked.shots else None
@@ -141,7 +149,6 @@ def _measure_and_learn(begun: Begun, clock: Clock) -> None:
         screen.say(f"  No control, which shows {asked.shots} worked examples (shots=0 asks for none): {missing}")
     elif asked.shots:
         screen.say(f"  {_told(begun.ask(CONTROL, asked.shots))}")
-    adapter = attach(begun.loaded.model, asked.adapter)
     screen.say(f"{adapter.n_parameters:,} numbers will learn, by {asked.by.type}: {write_adapter(adapter.config)}.")
     if adapter.n_directions < adapter.n_parameters:
         screen.say(

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from smidgen.config import Config
 from smidgen.inference import SamplingParams
-from smidgen.surgery.config import AdapterConfig, TinyLoraConfig
+from smidgen.surgery.config import AdapterConfig, FullConfig, TinyLoraConfig
 from smidgen.training.advantages import AdvantageConfig
 from smidgen.training.config import Budget, TimeBudget, TokenBudget
 from smidgen.training.evolution import MOST_CMA_PARAMETERS, CmaEsConfig, StrategyConfig
@@ -150,11 +150,16 @@ class Adaptation(Config):
     """Whether each depth is computed once more in the backward pass instead of being kept: slower, less memory."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """Dtype of the base and of activations; adapters train in fp32."""
+    base_bits: Literal[8] | None = None
+    """Bits that a frozen weight of a block is rounded to, for as long as the command runs: half the memory of bf16. The
+    adapter is built from the base as it is and belongs to that one. None: as computed."""
 
     @model_validator(mode="after")
     def _check(self) -> "Adaptation":
         if isinstance(self.by, SearchMethod):
             _check_search(self.by, self.adapter, self.budget)
+        if self.base_bits is not None and isinstance(self.adapter, FullConfig):
+            raise ValueError("base_bits rounds what is frozen, and with the adapter 'full' nothing is.")
         if isinstance(self.by, RlConfig) and self.by.rollouts.sampling.temperature == 0:
             raise ValueError("by.rollouts.sampling.temperature=0 gives one answer many times: 1.0 is usual.")
         return self
