@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from smidgen.adapting.config import Adaptation
-from smidgen.adapting.examine import ADAPTED, BASE, CONTROL, Examination, Examined
+from smidgen.adapting.examine import ADAPTED, BASE, CONTROL, Exam, Examination, Examined, Questions, score_name
 from smidgen.adapting.finish import finish, round_numbers
 from smidgen.adapting.lesson import Lesson
 from smidgen.adapting.methods import LEARNERS
 from smidgen.adapting.request import AdaptRequest, settle
+from smidgen.adapting.selfplay import open_games
 from smidgen.checkpoint import LoadedModel, load_model, load_training_state
 from smidgen.config import load_config
 from smidgen.errors import BudgetError, ConfigError, RunError
@@ -28,12 +29,10 @@ from smidgen.runs import MetricsLog, RunDirectory, atomic_write
 from smidgen.runtime import Runtime, choose_dtype, close_runtime, describe_hardware, open_runtime
 from smidgen.surgery.adapter import Adapter, attach
 from smidgen.surgery.config import FullConfig, write_adapter
-from smidgen.tasks import Task, load_task
+from smidgen.tasks import load_task
 from smidgen.training.config import Budget, TimeBudget
 from smidgen.training.interrupts import stop_on_signals
 
-ROWS = 32
-"""Questions under way at once."""
 BEFORE_ANYTHING = -1
 """A step that precedes all records: what a run that saved nothing wrote will happen again."""
 LEAST_SECONDS = 20.0
@@ -49,20 +48,19 @@ class Begun:
     loaded: LoadedModel
     adapter: Adapter
     """Attached to it, and as yet doing nothing."""
-    task: Task
     runtime: Runtime
     screen: Screen
     examination: Examination
 
     def ask(self, who: str, shots: int = 0) -> Examined:
-        """Ask the test set, the adapter as it is now."""
+        """Let the model sit the exam, the adapter as it is now."""
         model, screen = self.loaded.model, self.screen
 
         def engine() -> Engine:
-            rows = ROWS if self.asked.test_examples is None else min(ROWS, self.asked.test_examples)
-            screen.say(f"Asking the {who} model the questions of {self.task.name} ...")
+            exam = self.examination.exam
+            screen.say(f"Examining the {who} model in {exam.name} ...")
             model.eval()
-            return Engine(prepare_for_decoding(model, self.runtime.dtype), self.loaded.tokenizer, max_rows=rows)
+            return Engine(prepare_for_decoding(model, self.runtime.dtype), self.loaded.tokenizer, max_rows=exam.rows)
 
         return self.examination.ask(who, engine, shots)
 
@@ -106,12 +104,17 @@ def _begin(asked: Adaptation, request: AdaptRequest, run: RunDirectory, runtime:
     goes_on = run.is_started
     if goes_on:
         asked = _same(asked, request, run)
-    task = load_task(asked.task, asked.data, screen.say)
+    questions = None if asked.game is not None else load_task(asked.task, asked.data, screen.say)
     loaded = load_model(asked.base, torch.float32 if isinstance(asked.adapter, FullConfig) else runtime.dtype)
     for note in loaded.notes:
         screen.say(note)
     loaded.model.to(runtime.device)
     loaded.model.compute_dtype = runtime.dtype
+    exam: Exam
+    if questions is None:
+        exam = open_games(asked, loaded, screen.say)
+    else:
+        exam = Questions(questions, asked.test_examples, asked.test_symbols)
     adapter = attach(loaded.model, asked.adapter)
     if goes_on:
         screen.say(f"Going on with {run.path}.")
@@ -124,8 +127,7 @@ def _begin(asked: Adaptation, request: AdaptRequest, run: RunDirectory, runtime:
         }
         run.write_resolved(facts)
         atomic_write(run.recipe, format_recipe(asked, f"How {run.path.name} was adapted. Change a copy, not this."))
-    examination = Examination(run.path / "examined.json", task, asked.test_examples, asked.test_symbols)
-    return Begun(asked, run, loaded, adapter, task, runtime, screen, examination)
+    return Begun(asked, run, loaded, adapter, runtime, screen, Examination(run.path / "examined.json", exam))
 
 
 def _same(asked: Adaptation, request: AdaptRequest, run: RunDirectory) -> Adaptation:
@@ -143,12 +145,12 @@ def _measure_and_learn(begun: Begun, clock: Clock) -> None:
     """Ask the base, which the adapter leaves as it is before it learns; let it learn; ask again."""
     asked, run, screen, adapter = begun.asked, begun.run, begun.screen, begun.adapter
     base = begun.ask(BASE)
-    screen.say(f"  {_told(base)}")
-    missing = begun.examination.why_no_control(asked.shots) if asked.shots else None
+    _tell(begun, base)
+    missing = begun.examination.exam.why_no_control(asked.shots) if asked.shots else None
     if missing is not None:
         screen.say(f"  No control, which shows {asked.shots} worked examples (shots=0 asks for none): {missing}")
     elif asked.shots:
-        screen.say(f"  {_told(begun.ask(CONTROL, asked.shots))}")
+        _tell(begun, begun.ask(CONTROL, asked.shots))
     screen.say(f"{adapter.n_parameters:,} numbers will learn, by {asked.by.type}: {write_adapter(adapter.config)}.")
     if adapter.n_directions < adapter.n_parameters:
         screen.say(
@@ -168,7 +170,7 @@ def _measure_and_learn(begun: Begun, clock: Clock) -> None:
             begun.loaded.model,
             adapter,
             begun.loaded.tokenizer,
-            begun.task,
+            begun.examination.exam,
             _budget(begun, clock, base.figures["seconds"]),
             run,
             begun.runtime,
@@ -203,13 +205,17 @@ def _budget(begun: Begun, clock: Clock, seconds_to_ask: float) -> Budget:
         enough = clock.elapsed + 1.2 * seconds_to_ask + 5.0 + 3 * LEAST_SECONDS
         raise BudgetError(
             f"--time {format_time(clock.total_seconds)} is too short: measuring alone takes that. "
-            f"Use --time {format_time(enough)}, or ask fewer questions with --limit."
+            f"Use --time {format_time(enough)}, or measure less with --limit."
         )
     begun.run.write_resolved({**facts, "learning_seconds": left})
     return budget.model_copy(update={"seconds": left})
 
 
-def _told(seen: Examined) -> str:
-    return f"{seen.who}: {seen.estimate('strict')} strict; {seen.estimate('lenient').value:.1%} lenient; " + (
-        f"{seen.estimate('formatted').value:.1%} in the asked form"
-    )
+def _tell(begun: Begun, seen: Examined) -> None:
+    """Say how an exam went: the first score of each part with its interval, the others beside it."""
+    exam = begun.examination.exam
+    for part in exam.parts:
+        first, *others = exam.scores
+        told = [f"{seen.estimate(score_name(first, part))} {exam.scores[first]}"]
+        told += [f"{seen.estimate(score_name(score, part)).value:.1%} {exam.scores[score]}" for score in others]
+        begun.screen.say(f"  {score_name(seen.who, part)}: {'; '.join(told)}")

@@ -15,8 +15,11 @@ from smidgen.training.evolution import MOST_CMA_PARAMETERS, CmaEsConfig, Strateg
 from smidgen.training.objectives.policy import PolicyConfig
 from smidgen.training.objectives.preference import PreferenceConfig
 from smidgen.training.rollouts import RolloutConfig
+from smidgen.training.selfplay import SelfPlayConfig
 from smidgen.training.spin import SpinConfig
 
+GAME = "game:"
+"""A task that begins so is played, not asked."""
 LearningRate = Annotated[float, Field(gt=0)] | None
 
 
@@ -88,6 +91,26 @@ class SpinMethod(Config):
     """Peak; None: where to begin with this adapter (`training.fine_tuning`)."""
 
 
+class SelfPlayMethod(Config):
+    """Learn by playing: matches of a game, the moves of who won made likelier."""
+
+    type: Literal["selfplay"] = "selfplay"
+    play: SelfPlayConfig = SelfPlayConfig()
+    """Matches of a step, opponents, openings."""
+    objective: PolicyConfig = PolicyConfig()
+    """The loss."""
+    learning_rate: LearningRate = None
+    """Peak; None: of all weights of a small model 5e-4, else where to begin with this adapter."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "SelfPlayMethod":
+        if self.objective.kl:
+            raise ValueError("self-play keeps no reference to stay near: objective.kl=0.")
+        if self.play.sampling.temperature == 0:
+            raise ValueError("by.play.sampling.temperature=0 plays one game many times: 1.0 is usual.")
+        return self
+
+
 class SearchMethod(Config):
     """Learn without gradients: try vectors, move towards those that earn more. For adapters of few numbers."""
 
@@ -108,7 +131,9 @@ class SearchMethod(Config):
     """Prompts answered before anything is tried, to see whether there is something to learn from."""
 
 
-MethodConfig = Annotated[RlConfig | SftConfig | DpoConfig | SpinMethod | SearchMethod, Field(discriminator="type")]
+MethodConfig = Annotated[
+    RlConfig | SftConfig | DpoConfig | SpinMethod | SearchMethod | SelfPlayMethod, Field(discriminator="type")
+]
 
 
 METHODS: Mapping[str, type[Config]] = {
@@ -117,6 +142,7 @@ METHODS: Mapping[str, type[Config]] = {
     "dpo": DpoConfig,
     "spin": SpinMethod,
     "search": SearchMethod,
+    "selfplay": SelfPlayMethod,
 }
 """The ways to learn by the names that `--by` takes."""
 
@@ -131,7 +157,7 @@ class Adaptation(Config):
     base: str
     """The model to adapt: a run, a model directory, a .gguf file or a pulled name."""
     task: str
-    """What is asked: a task's name with options, a table of questions, or a Python file."""
+    """What is asked: a task's name with options, a table of questions, a Python file; or `game:` and a game."""
     data: Path | None = None
     """Folder of the tasks that read local files."""
     adapter: AdapterConfig = TinyLoraConfig(parameters=13)
@@ -141,9 +167,10 @@ class Adaptation(Config):
     budget: Budget = TimeBudget()
     """When to stop learning."""
     test_examples: Annotated[int, Field(ge=1)] | None = None
-    """Most questions of the test set that are asked, before and after; None: all of it."""
+    """Most questions of the test set that are asked, before and after; None: all of it. Of a game: the matches against
+    each opponent, an even number; None: 400."""
     test_symbols: Annotated[int, Field(ge=1)] | None = None
-    """Longest answer in the test; None: what the longest right one takes, and some."""
+    """Longest answer in the test; None: what the longest right one takes, and some. Of a game: the longest move."""
     shots: Annotated[int, Field(ge=0)] = 4
     """Worked examples that the control shows the untrained base: what form alone would gain; 0: no control."""
     recompute: bool = False
@@ -153,6 +180,22 @@ class Adaptation(Config):
     base_bits: Literal[8] | None = None
     """Bits that a frozen weight of a block is rounded to, for as long as the command runs: half the memory of bf16. The
     adapter is built from the base as it is and belongs to that one. None: as computed."""
+
+    @property
+    def game(self) -> str | None:
+        """The game that is played, if the task is one: of `game:nim:piles=1-2` `nim:piles=1-2`."""
+        return self.task.removeprefix(GAME) if self.task.startswith(GAME) else None
+
+    @model_validator(mode="after")
+    def _check_game(self) -> "Adaptation":
+        by = self.by
+        if self.game is None:
+            if isinstance(by, SelfPlayMethod):
+                raise ValueError(f"by selfplay plays a game; {self.task} is none. Name one: --task game:tictactoe.")
+            return self
+        if not isinstance(by, SelfPlayMethod) and (isinstance(by, RlConfig | SearchMethod) or by.data is None):
+            raise ValueError(f"by {by.type} asks questions, and a game has none. Learn it by selfplay, or from a file.")
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> "Adaptation":

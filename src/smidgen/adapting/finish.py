@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from smidgen.adapting.config import Adaptation
-from smidgen.adapting.examine import ADAPTED, BASE, CONTROL, Examination, Examined, compare
+from smidgen.adapting.examine import ADAPTED, BASE, CONTROL, Examination, Examined, compare, score_name
 from smidgen.adapting.lesson import Learned
 from smidgen.checkpoint import LoadedModel, save_model
 from smidgen.checkpoint.adapters import save_adapter
@@ -85,11 +85,11 @@ def _gains(
     told = []
     for who in (BASE, CONTROL):
         other = examination.find(who)
-        for score in ("strict", "lenient", "formatted") if other is not None else ():
+        for score in adapted.grades if other is not None else ():
             assert other is not None
             gain = compare(adapted, other, score, asked.seed)
             plain = {"against": who, "score": score, "p": gain.p, **gain.difference.as_dict()}
-            told.append((who, f"{score:<9} {gain}", plain))
+            told.append((who, f"{score:<{max(map(len, adapted.grades))}} {gain}", plain))
     return told
 
 
@@ -103,12 +103,11 @@ def _say(
     gains: Sequence[tuple[str, str, dict[str, float | int | str]]],
     screen: Screen,
 ) -> None:
-    rows = []
-    for who in (BASE, CONTROL, ADAPTED):
-        seen = examination.find(who)
-        if seen is not None:
-            rows.append([who, *(_interval(seen, score) for score in ("strict", "lenient", "formatted"))])
-    screen.show_table(f"{asked.task}, {adapted.n} questions, per cent", rows, ("", "strict", "lenient", "asked form"))
+    exam = examination.exam
+    sat = [seen for who in (BASE, CONTROL, ADAPTED) if (seen := examination.find(who)) is not None]
+    for part, called in exam.parts.items():
+        rows = [[seen.who, *(_interval(seen, score_name(score, part)) for score in exam.scores)] for seen in sat]
+        screen.show_table(f"{asked.task}, {adapted.n} {called}, per cent", rows, ("", *exam.scores.values()))
     for against in (BASE, CONTROL):
         lines = [line for who, line, _ in gains if who == against]
         if lines:

@@ -11,10 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from smidgen.adapting.config import Adaptation
+from smidgen.adapting.examine import Exam, Questions
 from smidgen.checkpoint import load_training_state, save_training_state
 from smidgen.data.batch import Batch
 from smidgen.data.supervised import Talk, read_talks
-from smidgen.errors import DataError
+from smidgen.errors import ConfigError, DataError
 from smidgen.journey.screen import Screen
 from smidgen.models import Model
 from smidgen.runs import RunDirectory
@@ -42,7 +43,8 @@ class Lesson:
     """The base, with the adapter attached."""
     adapter: Adapter
     tokenizer: Tokenizer
-    task: Task
+    exam: Exam
+    """What the model was asked before and will be after."""
     budget: Budget
     """What is left of the time, or what was asked for."""
     run: RunDirectory
@@ -51,6 +53,13 @@ class Lesson:
     tell: Callable[[dict[str, Any]], None]
     """Takes records of the metrics log."""
     should_stop: Callable[[], bool]
+
+    @property
+    def task(self) -> Task:
+        """The task whose questions are learned from. Raises ConfigError if it is a game, which has none."""
+        if not isinstance(self.exam, Questions):
+            raise ConfigError(f"task {self.asked.task}: is a game, which asks no questions. Learn it by selfplay.")
+        return self.exam.task
 
     @property
     def is_new(self) -> bool:

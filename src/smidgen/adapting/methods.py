@@ -1,4 +1,7 @@
-"""The ways to learn: from rewards, right answers, preferences, oneself, or by search; each a few lines over `fit`."""
+"""The ways to learn: from rewards, right answers, preferences, oneself, or by search; each a few lines over `fit`.
+
+Playing games is in `selfplay`.
+"""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +13,7 @@ from torch import Tensor
 
 from smidgen.adapting.config import DpoConfig, RlConfig, SearchMethod, SftConfig, SpinMethod
 from smidgen.adapting.lesson import Learned, Lesson, as_it_was, fit_lesson, talks_of
+from smidgen.adapting.selfplay import learn_by_play
 from smidgen.checkpoint import load_training_state, save_training_state
 from smidgen.data.preferences import encode_preferences, read_preferences
 from smidgen.data.supervised import ExampleStream, StepLayout, encode_examples
@@ -172,6 +176,7 @@ LEARNERS: Mapping[str, Callable[[Lesson, Any], Learned]] = {
     "dpo": learn_by_preferences,
     "spin": learn_by_oneself,
     "search": learn_by_search,
+    "selfplay": learn_by_play,
 }
 """How each method's config is carried out."""
 

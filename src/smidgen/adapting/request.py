@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smidgen.adapting.config import METHODS, Adaptation
+from smidgen.adapting.config import GAME, METHODS, Adaptation
 from smidgen.config import apply_overrides, load_config, read_toml, validate_config
 from smidgen.errors import ConfigError
 from smidgen.planning.units import parse_time
@@ -76,8 +76,9 @@ def _refuse(request: AdaptRequest, names: Sequence[str], what: str) -> None:
 
 def _from_options(request: AdaptRequest) -> Adaptation:
     if request.task is None:
-        raise ConfigError(f"what is {request.source} to learn? Name a task: --task arithmetic, or a file of questions.")
-    by = request.by or "rl"
+        raise ConfigError(f"what is {request.source} to learn? Name a task: --task arithmetic, a file, a game.")
+    plays = request.task.startswith(GAME)
+    by = request.by or ("selfplay" if plays else "rl")
     if by not in METHODS:
         raise ConfigError(f"--by {by} is no way to learn. There are: {', '.join(METHODS)}.")
     method: dict[str, Any] = {"type": by}
@@ -91,14 +92,17 @@ def _from_options(request: AdaptRequest) -> Adaptation:
         if "learning_rate" not in METHODS[by].model_fields:
             raise ConfigError("--lr: a search has no learning rate; set its first step, by.strategy.sigma=0.1.")
         method["learning_rate"] = request.lr
+    # Whoever learns a game has most often learned nothing else, from transcripts, and is small.
+    adapter = request.adapter or ("full" if by == "selfplay" else "tinylora:13")
     settings: dict[str, Any] = {
-        "name": request.name or _name(request, by),
+        "name": request.name or _name(request, by, adapter),
         "base": request.source,
         "task": request.task,
         "by": method,
-        "adapter": read_adapter(request.adapter or "tinylora:13").model_dump(mode="json", exclude_none=True),
+        "adapter": read_adapter(adapter).model_dump(mode="json", exclude_none=True),
     }
     settings |= {"data": str(request.data)} if request.data is not None else {}
+    settings |= {"shots": 0} if plays else {}
     return _checked(apply_overrides(settings, [*_common(request), *request.overrides]))
 
 
@@ -120,7 +124,8 @@ def _common(request: AdaptRequest) -> list[str]:
     return told
 
 
-def _name(request: AdaptRequest, by: str) -> str:
-    words = [Path(request.source).name, (request.task or "").partition(":")[0], by, request.adapter or "tinylora:13"]
+def _name(request: AdaptRequest, by: str, adapter: str) -> str:
+    task = (request.task or "").removeprefix(GAME).partition(":")[0]
+    words = [Path(request.source).name, task, by, adapter]
     whole = "-".join(Path(word).stem if "/" in word else word for word in words)
     return re.sub(r"[^A-Za-z0-9.]+", "-", whole).strip("-.") or "adapted"

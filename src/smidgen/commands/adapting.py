@@ -9,15 +9,18 @@ import click
 from smidgen.commands.grouping import gather
 
 OPTIONS: dict[str, tuple[Any, str]] = {
-    "task": (str, "What to learn: arithmetic, countdown, mine.jsonl, mine.py, ... (docs/tasks.md)"),
-    "adapter": (str, "tinylora:13, lora_xs:r=8, lora:r=8, rslora:r=64, ia3, bias, full. Default: tinylora:13"),
-    "by": (str, "rl, sft, dpo, spin or search. Default: rl"),
+    "task": (str, "What to learn: arithmetic, mine.jsonl, mine.py (docs/tasks.md), game:tictactoe (docs/selfplay.md)"),
+    "adapter": (
+        str,
+        "tinylora:13, lora_xs:r=8, lora:r=8, rslora:r=64, ia3, bias, full. Default: tinylora:13 (selfplay: full)",
+    ),
+    "by": (str, "rl, sft, dpo, spin, search or selfplay. Default: rl; of a game, selfplay"),
     "examples": (click.Path(path_type=Path), "File that sft, dpo or spin learns from"),
     "data": (click.Path(path_type=Path), "Folder of the tasks' local files"),
     "time": (str, "For the whole command, measuring included: 15m, 1h"),
     "steps": (click.IntRange(min=1), "Optimizer steps, instead of a time"),
     "lr": (click.FloatRange(min=0, min_open=True), "Peak learning rate. Default: by the adapter"),
-    "limit": (click.IntRange(min=1), "Most questions of the test. Default: all of it"),
+    "limit": (click.IntRange(min=1), "Most questions of the test. Default: all of it; of a game, 400 matches each"),
     "seed": (click.IntRange(min=0), "Of every random draw. Default: 0"),
     "name": (str, "The run is runs/NAME. Default: after what it does"),
     "out": (click.Path(path_type=Path), "Where run directories are. Default: runs"),
