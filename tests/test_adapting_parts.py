@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model_zoo import MODELS, randomized, some_ids
-from smidgen.adapting.examine import Examination
+from smidgen.adapting.examine import Questions
 from smidgen.adapting.finish import round_numbers
 from smidgen.checkpoint.adapters import load_adapter, save_adapter
 from smidgen.surgery import attach, from_text, read_adapter, to_text
@@ -38,10 +38,10 @@ def test_what_is_measured_is_what_the_line_and_the_directory_say(rung, tmp_path)
 def test_a_table_of_few_rows_has_no_control(tmp_path):
     rows = [{"question": f"q {n}", "answer": "yes"} for n in range(10)]
     task = load_task(f"{write_rows(tmp_path / 'few.jsonl', rows)}")
-    examination = Examination(tmp_path / "examined.json", task, None, None)
+    exam = Questions(task, None, None)
     n_training = 10 - len(list(task.examples()))
-    assert examination.why_no_control(0) is examination.why_no_control(n_training) is None
-    said = examination.why_no_control(n_training + 1)
+    assert exam.why_no_control(0) is exam.why_no_control(n_training) is None
+    said = exam.why_no_control(n_training + 1)
     assert (
         said
         == f"task few.jsonl: {n_training + 1} worked examples asked for, and {n_training} are there to choose from."
