@@ -42,8 +42,9 @@ def play(options: argparse.Namespace) -> RunDirectory:
     train = ("train", RECIPES / "tictactoe.toml", f"data.path={out / 'games'}", "--time", options.learn)
     smidgen(*train, "--name", "rules", "--out", out)
     begins = ("--task", f"game:{options.game}", "--name", "play", "--out", out, "--limit", str(options.rated))
-    budget = f"budget.seconds={parse_time(options.play)}"
-    smidgen("adapt", out / "rules", *begins, "--seed", str(options.seed), budget, *options.settings)
+    # For playing alone: --time would be for the whole command, measuring included.
+    budget = ("budget.type=time", f"budget.seconds={parse_time(options.play)}")
+    smidgen("adapt", out / "rules", *begins, "--seed", str(options.seed), *budget, *options.settings)
     return RunDirectory(out / "play")
 
 
