@@ -15,6 +15,7 @@ from smidgen.models import LlamaConfig, build_model
 from smidgen.models.attention import AttentionConfig
 from smidgen.models.layers import SwiGLUConfig
 from smidgen.models.stack import StackConfig
+from smidgen.runs import read_records
 from smidgen.runtime import Runtime
 from smidgen.surgery.adapter import attach
 from smidgen.surgery.config import read_adapter
@@ -204,19 +205,37 @@ def test_a_run_that_goes_on_is_the_run_that_was_not_interrupted(taught, tmp_path
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_what_a_killed_run_played_after_its_last_state_is_played_again(taught, tmp_path: Path):
+    config = NIM.model_copy(update={"opponents": {"self": 1.0, "past": 1.0}, "matches": 6})
+    played = play(taught, config, tmp_path).batches_from(0)
+    before = [next(played) for _ in range(5)]
+    again = play(taught, config, tmp_path).batches_from(2)
+    for micros in before[2:]:
+        for one, two in zip(micros, next(again), strict=True):
+            assert torch.equal(one.ids, two.ids)
+            assert torch.equal(one.extra["advantages"], two.extra["advantages"])
+    steps = [record["step"] for record in read_records(tmp_path / "selfplay.jsonl")]
+    assert steps == [0, 1, 2, 3, 4]
+
+
 def test_going_on_where_nothing_was_left_is_refused(taught, tmp_path: Path):
     for directory in (None, tmp_path):
         with pytest.raises(RunError, match="cannot go on at step 3"):
             next(play(taught, NIM, directory).batches_from(3))
 
 
-def test_beginning_again_forgets_what_was_there(taught, tmp_path: Path):
+@pytest.mark.parametrize(("oldest", "first"), [(0, 0), (3, 1), (9, 3)])
+def test_past_selves_go_when_no_state_needs_them(taught, tmp_path: Path, oldest: int, first: int):
     config = NIM.model_copy(update={"opponents": {"past": 1.0}, "matches": 2})
-    for _ in range(2):
-        batches = play(taught, config, tmp_path).batches_from(0)
+    for _ in range(2):  # beginning again forgets what was there
+        selfplay = play(taught, config, tmp_path)
+        selfplay.oldest_state = lambda: oldest
+        batches = selfplay.batches_from(0)
         for _ in range(5):
             next(batches)
-    assert sorted(path.name for path in tmp_path.glob("self-*")) == [f"self-{n:08d}.safetensors" for n in range(1, 5)]
+    assert sorted(path.name for path in tmp_path.glob("self-*")) == [
+        f"self-{n:08d}.safetensors" for n in range(first, 5)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Learning a game by playing it, and the exam that shows what came of it: matches against players without a model."""
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 from smidgen.adapting.config import Adaptation, SelfPlayMethod
 from smidgen.adapting.examine import Marks, score_name
 from smidgen.adapting.lesson import Learned, Lesson, fit_lesson
-from smidgen.checkpoint import LoadedModel
+from smidgen.checkpoint import LoadedModel, oldest_training_step
 from smidgen.errors import ConfigError, TrainingError
 from smidgen.evaluation.games import MOVE_SYMBOLS, Policy, WinRates, win_rates
 from smidgen.evaluation.intervals import estimate_share
@@ -129,6 +130,7 @@ def learn_by_play(lesson: Lesson, config: SelfPlayMethod) -> Learned:
         lesson.runtime,
         lesson.run.path / "selfplay",
         see,
+        functools.partial(oldest_training_step, lesson.run.checkpoints),
     )
     return fit_lesson(lesson, source.batches_from, config.objective, config.learning_rate or _rate(lesson))
 

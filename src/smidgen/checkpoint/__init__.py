@@ -8,7 +8,7 @@ from smidgen.checkpoint.cache import CATALOGUE, cache_directory, pull
 from smidgen.checkpoint.directory import LoadedModel, save_model
 from smidgen.checkpoint.load import load_model
 from smidgen.checkpoint.peft import save_peft
-from smidgen.checkpoint.resume import TrainingState, load_training_state, save_training_state
+from smidgen.checkpoint.resume import TrainingState, load_training_state, oldest_training_step, save_training_state
 
 __all__ = [
     "CATALOGUE",
@@ -18,6 +18,7 @@ __all__ = [
     "load_adapter",
     "load_model",
     "load_training_state",
+    "oldest_training_step",
     "pull",
     "save_adapter",
     "save_model",

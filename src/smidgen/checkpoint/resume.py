@@ -74,6 +74,11 @@ def load_training_state(directory: Path) -> TrainingState | None:
     return None
 
 
+def oldest_training_step(directory: Path) -> int:
+    """Return the earliest step that a run could go on from: of the oldest state, or 0 if none was saved."""
+    return min((int(path.stem[5:]) for path in _states(directory)), default=0)
+
+
 def _set_aside(damaged: Mapping[Path, str], state: TrainingState) -> TrainingState:
     for path in damaged:
         with contextlib.suppress(OSError):  # another rank may have been faster, or the directory is read-only

@@ -103,16 +103,16 @@ class PlayMemory:
                 if number >= step:
                     path.unlink()
 
-    def keep(self, step: int, weights: dict[str, Tensor]) -> None:
-        """Keep the weights that a step begins with; the oldest go."""
+    def keep(self, step: int, weights: dict[str, Tensor], oldest: int) -> None:
+        """Keep the weights that a step begins with; the oldest go, but for what a run needs from step `oldest` on."""
         self._selves[step] = weights
         for number in sorted(self._selves)[: -self.kept]:
             del self._selves[number]
         if self.directory is not None:
             with staged_file(self.directory / f"self-{step:08d}.safetensors") as staging:
                 write_tensors(staging, weights, {})
-            # A run goes on from a step somewhat before the one it was killed in: its past selves must still be there.
-            for _, path in self._files()[: -2 * self.kept]:
+            before = [path for number, path in self._files() if number < oldest]
+            for path in before[: -self.kept]:
                 path.unlink()
 
     def finish(self, step: int, baselines: dict[str, float], record: Mapping[str, Any]) -> None:

@@ -116,6 +116,8 @@ class SelfPlay:
     directory: Path | None = None
     """Where baselines and past selves are kept, for each rank its own; None: in memory alone."""
     on_played: Callable[[Played], object] = lambda played: None
+    oldest_state: Callable[[], int] = lambda: 0
+    """Returns the earliest step that a killed run could go on from: past selves that were met then stay on disk."""
 
     def __post_init__(self) -> None:
         """Open the engine and set up the games."""
@@ -144,7 +146,7 @@ class SelfPlay:
         """Play the matches of a step and return the model's turns as micro-batches."""
         began, config = time.perf_counter(), self.config
         if "past" in config.opponents and step % config.past_every == 0:
-            self.memory.keep(step, trained_weights(self.model))
+            self.memory.keep(step, trained_weights(self.model), self.oldest_state())
         follow(self.policy.engine, self.model)
         matches = self._pair(step)
         with answering(self.policy.engine.model):
