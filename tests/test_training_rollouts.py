@@ -23,7 +23,7 @@ from smidgen.tokenizers.chat import Message
 from smidgen.training import Outside, TrainConfig, fit
 from smidgen.training.advantages import AdvantageConfig
 from smidgen.training.config import AdamWConfig, MuonConfig, ScheduleConfig, StepBudget
-from smidgen.training.objectives.policy import Policy, PolicyConfig
+from smidgen.training.objectives.policy import Policy, PolicyConfig, log_probs_of
 from smidgen.training.optim import build_optimizer
 from smidgen.training.policy_batches import policy_batches
 from smidgen.training.rollouts import (
@@ -124,9 +124,8 @@ def test_log_probs_of_answers_are_those_of_training(adapter, kernels):
     steps = OnPolicy(engine, model.train(), Letters(), config, AdvantageConfig(), 0, CPU)
     batch = next(steps(0))[0]
     assert model.training
-    with torch.no_grad():
-        said = model.eval()(batch.ids).log_softmax(-1).gather(2, batch.targets[..., None])[..., 0]
-    torch.testing.assert_close(said * batch.weights, batch.extra["rollout_log_probs"], atol=1e-4, rtol=1e-4)
+    said = log_probs_of(model.eval(), batch)
+    torch.testing.assert_close(said, batch.extra["rollout_log_probs"], atol=1e-4, rtol=1e-4)
     groups = rollout(engine, Letters(), some_examples(), 2, WARM, seed=0)
     gap = measure_gap(model, groups)
     assert 0 <= gap.mean <= gap.largest < 1e-4
@@ -313,7 +312,7 @@ def test_prompts_that_leave_no_room_are_left_out_and_told_of():
             with pytest.raises(DataError, match=r"leaves no room to answer .* nor had the 999 before it"):
                 next(steps(0))
         else:
-            assert sum(len(batch.ids) for batch in next(steps(1))) == 4
+            assert sum(batch.n_sequences for batch in next(steps(1))) == 4
             assert "Prompts like it are left out" in told[0]
 
 

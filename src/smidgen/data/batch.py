@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from smidgen.data.branches import Branches
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -23,6 +25,17 @@ class Batch:
     """UTF-8 bytes the supervised targets stand for, so that a loss in nats can be told in bits per byte."""
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     """What an objective needs besides, by name; `supervised` is what `supervised_places` returns, made beforehand."""
+    branches: Branches | None = None
+    """How the only row branches into sequences that share their beginnings; None: each row is a sequence."""
+
+    @property
+    def n_sequences(self) -> int:
+        """Rows, or branches of the only row."""
+        return len(self.ids) if self.branches is None else self.branches.n
+
+    def sequences_of(self, places: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
+        """Return which sequence each of some supervised places in the flattened rows is of."""
+        return places // self.ids.shape[1] if self.branches is None else self.branches.sequences[places]
 
     def supervised_places(self) -> Int[Tensor, " N"]:
         """Return where supervised targets stand in the flattened rows; made here, it waits for the device."""
@@ -37,4 +50,5 @@ class Batch:
             self.weights.to(device, non_blocking=True),
             self.bytes_scored,
             {name: tensor.to(device, non_blocking=True) for name, tensor in self.extra.items()},
+            None if self.branches is None else self.branches.to(device),
         )

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from pydantic import Discriminator, Tag
 from torch import Tensor, nn
 
+from smidgen.data.branches import Branches
 from smidgen.models.bytepatch import BytePatch, BytePatchConfig
 from smidgen.models.heads import Heads
 from smidgen.models.llama import Llama, LlamaConfig
@@ -70,11 +71,21 @@ class LanguageModel(Protocol):
         """Return what the head reads; without `causal`, where a model can, every position having seen the row."""
         ...
 
+    @property
+    def can_branch(self) -> bool:
+        """Whether a row may branch: sequences that share their beginning give what they would give in rows apart."""
+        ...
+
     def features_and_losses(
-        self, ids: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], weights: Float[Tensor, "B T"]
+        self,
+        ids: Int[Tensor, "B T"],
+        targets: Int[Tensor, "B T"],
+        weights: Float[Tensor, "B T"],
+        branches: Branches | None = None,
     ) -> tuple[Float[Tensor, "B T D"], dict[str, Tensor]]:
         """Return the features for training, and what parts of the model minimise besides, by name.
 
+        A row that branches is one for models that `can_branch`.
         Sums over supervised symbols. A patcher that learns, for one: its loss is of the model, not of the objective.
         """
         ...

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smidgen.config import Config
+from smidgen.data.branches import Branches
+from smidgen.models.branching import attend_branches
 from smidgen.models.layers import Linear, RMSNorm, Rotation, rotate
 from smidgen.models.state import Recall
 
@@ -50,7 +52,13 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(d_head, norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(
-        self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall | None = None, causal: bool = True
+        self,
+        x: Float[Tensor, "B T D"],
+        turn: Rotation,
+        depth: int,
+        recall: Recall | None = None,
+        causal: bool = True,
+        branches: Branches | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Attend over x alone, or, with `recall`, over what the rows remember at this depth and x.
 
@@ -62,6 +70,8 @@ class Attention(nn.Module):
         )
         queries = rotate(self.q_norm(queries), turn)
         keys = rotate(self.k_norm(keys), turn)
+        if branches is not None:
+            return self.o_proj(attend_branches(queries, keys, values, branches))
         mixed = attend(queries, keys, values, depth, recall, self.window, causal)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from smidgen.config import Config
+from smidgen.data.branches import Branches
 from smidgen.errors import ConfigError
 from smidgen.models.attention import AttentionConfig
 from smidgen.models.dropout import Dropout
@@ -154,10 +155,20 @@ class BytePatch(nn.Module):
             raise ConfigError("a byte model with pooling reads forward only. Choose another objective than masked.")
         return self.patch(ids, state.extend(rows, ids) if state is not None else None).features
 
+    @property
+    def can_branch(self) -> bool:
+        """Return False: where a patch ends depends on the symbols before it, whichever branch they are of."""
+        return False
+
     def features_and_losses(
-        self, ids: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], weights: Float[Tensor, "B T"]
+        self,
+        ids: Int[Tensor, "B T"],
+        targets: Int[Tensor, "B T"],
+        weights: Float[Tensor, "B T"],
+        branches: Branches | None = None,
     ) -> tuple[Float[Tensor, "B T D"], dict[str, Tensor]]:
         """Return the features, and what the patcher learns by, and the trunk's thought if it has one."""
+        assert branches is None
         seen: list[tuple[Tensor, Tensor]] = []
         patched = self.patch(ids, seen=seen)
         losses = self.patcher.losses(patched.marks, targets, weights)

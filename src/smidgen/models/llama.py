@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from smidgen.config import Config
+from smidgen.data.branches import Branches
 from smidgen.models.dropout import Dropout
 from smidgen.models.heads import Heads, HeadsConfig, check_heads, thought_loss
 from smidgen.models.layers import Embedding, EmbeddingMap, Linear
@@ -108,12 +109,23 @@ class Llama(nn.Module):
             x = x + self.embed_ngrams(ids, before).to(x.dtype)
         return self.dropout(x) if self.training else x
 
+    @property
+    def can_branch(self) -> bool:
+        """Whether nothing but attention looks along the row, and that as far as it goes."""
+        window, thought = self.config.stack.attention.window, self.config.heads.thought
+        return window is None and thought is None and not self.config.ngrams
+
     def features_and_losses(
-        self, ids: Int[Tensor, "B T"], targets: Int[Tensor, "B T"], weights: Float[Tensor, "B T"]
+        self,
+        ids: Int[Tensor, "B T"],
+        targets: Int[Tensor, "B T"],
+        weights: Float[Tensor, "B T"],
+        branches: Branches | None = None,
     ) -> tuple[Float[Tensor, "B T D"], dict[str, Tensor]]:
         """Return the features, and what its thought missed if it has one (`next_latent`)."""
+        assert branches is None or self.can_branch
         seen: list[tuple[Tensor, Tensor]] = []
-        features = self.model(self.embed(ids), visit=self.heads.visitor(seen))
+        features = self.model(self.embed(ids), visit=self.heads.visitor(seen), branches=branches)
         thought = self.config.heads.thought
         return features, {"next_latent": thought_loss(*seen[0], weights, thought.span)} if thought else {}
 

@@ -1,7 +1,7 @@
 """Depth: blocks applied in the order of a list of ids, so that sharing is data and not a class."""
 
 from collections.abc import Callable
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from smidgen.config import Config
+from smidgen.data.branches import Branches
 from smidgen.models.attention import Attention, AttentionConfig
 from smidgen.models.dropout import Dropout
 from smidgen.models.layers import (
@@ -121,10 +122,16 @@ class Block(nn.Module):
         self.dropout = Dropout()
 
     def forward(
-        self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall | None = None, causal: bool = True
+        self,
+        x: Float[Tensor, "B T D"],
+        turn: Rotation,
+        depth: int,
+        recall: Recall | None = None,
+        causal: bool = True,
+        branches: Branches | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Add what attention and the feed-forward have to say."""
-        said = self.self_attn(self.input_layernorm(x), turn, depth, recall, causal)
+        said = self.self_attn(self.input_layernorm(x), turn, depth, recall, causal, branches)
         x = x + (self.dropout(said) if self.training else said)
         said = self.mlp(self.post_attention_layernorm(x))
         return x + (self.dropout(said) if self.training else said)
@@ -192,14 +199,16 @@ class Stack(nn.Module):
         recall: Recall | None = None,
         causal: bool = True,
         visit: Visit | None = None,
+        branches: Branches | None = None,
     ) -> Float[Tensor, "B T D"]:
         """Run the embedded symbols through every depth and the last norm.
 
+        With `branches`, which says how, the only row is a tree, and each symbol sees those on its way from the root.
         `visit` is called with the number of depths so far and the stream, and returns the stream to go on with.
         """
         config = self.config
         if recall is None:
-            positions = torch.arange(x.shape[1], device=x.device)
+            positions = torch.arange(x.shape[1], device=x.device) if branches is None else branches.positions
             turn = rotation(positions, config.d_head, config.attention.rope_theta, x.dtype)
         else:
             turn = recall.turn
@@ -208,21 +217,21 @@ class Stack(nn.Module):
         depths = self._once if self.training and not self.looped else range(len(config.layers))
         for depth in range(len(config.layers)):
             if depth in depths:
-                x = self._run(depth, self.mix(depth, x, embedded), turn, recall, causal)
+                inputs = (self.mix(depth, x, embedded), turn, depth, recall, causal)
+                x = self._run(*inputs) if branches is None else self._run(*inputs, branches)
             if visit is not None:
                 x = visit(depth + 1, x)
         return self.norm(x)
 
-    def _run(self, depth: int, x: Tensor, turn: Rotation, recall: Recall | None, causal: bool) -> Tensor:
-        inputs = (x, turn, depth, recall, causal)
+    def _run(self, x: Tensor, turn: Rotation, depth: int, *others: Any) -> Tensor:
         if self.recomputed and self.training and torch.is_grad_enabled():
-            return cast(Tensor, checkpoint(self._run_lean, *inputs, use_reentrant=False))
-        return self.layers[depth](*inputs)
+            return cast(Tensor, checkpoint(self._run_lean, x, turn, depth, *others, use_reentrant=False))
+        return self.layers[depth](x, turn, depth, *others)
 
-    def _run_lean(self, x: Tensor, turn: Rotation, depth: int, recall: Recall | None, causal: bool) -> Tensor:
+    def _run_lean(self, x: Tensor, turn: Rotation, depth: int, *others: Any) -> Tensor:
         if x.device.type == "cpu" and depth % DEPTHS_BETWEEN_RETURNS == 0:
             return_freed_memory()
-        return self.layers[depth](x, turn, depth, recall, causal)
+        return self.layers[depth](x, turn, depth, *others)
 
     def enter(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Return the stream before the first depth."""

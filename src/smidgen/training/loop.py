@@ -5,6 +5,7 @@ neither prefetches (RL would become off-policy) nor knows what a batch is made o
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -64,11 +65,8 @@ def fit(
             break
         before = _agree(runtime, clock.share(progress.step))
         _switch_loops(run, config, before, watch, outside)
-        try:
+        with _kept(run, outside, watch, log, runtime):
             micro = _read(batches, progress, runtime)
-        except SmidgenError:
-            _keep(run, outside, watch, log, runtime)
-            raise
         if clock.is_timed and progress.step < 1 + compiled:  # the warm-up begins when nothing is left to compile
             progress.begun = before
         multiplier = learning_rate_multiplier(before, config.schedule, progress.begun)
@@ -94,12 +92,17 @@ def fit(
     return progress
 
 
-def _keep(run: RunState, outside: Outside, watch: LossWatch, log: StepLog, runtime: Runtime) -> None:
-    """Save what was learned before the data failed (a broken reward, say), unless other ranks would wait for it."""
-    if runtime.world == 1 and run.progress.step:
-        watch.see(log.flush(run.progress))
-        if watch.is_calm:
-            outside.save(run)
+@contextmanager
+def _kept(run: RunState, outside: Outside, watch: LossWatch, log: StepLog, runtime: Runtime) -> Iterator[None]:
+    """Save what was learned if the data fails within (a broken reward, say), unless other ranks would wait for it."""
+    try:
+        yield
+    except SmidgenError:
+        if runtime.world == 1 and run.progress.step:
+            watch.see(log.flush(run.progress))
+            if watch.is_calm:
+                outside.save(run)
+        raise
 
 
 def _read(batches: Iterator[Sequence[Batch]], progress: Progress, runtime: Runtime) -> Sequence[Batch]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from smidgen.data.batch import Batch
+from smidgen.data.branches import Branches
 from smidgen.models import Model
 from smidgen.models.heads import HeadsConfig
 from smidgen.models.stack import Block, Stack, recompute
@@ -69,10 +70,15 @@ class LossModule(nn.Module):
         return sum(shapes.values())
 
     def forward(
-        self, ids: Tensor, targets: Tensor, weights: Tensor, extra: dict[str, Tensor]
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        extra: dict[str, Tensor],
+        branches: Branches | None = None,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return the summed loss, its next-symbol part and the sums to log."""
-        out = self._objective(self.model, Batch(ids, targets, weights, extra=extra), self._sums)
+        out = self._objective(self.model, Batch(ids, targets, weights, extra=extra, branches=branches), self._sums)
         return out.loss, (out.loss if out.nll is None else out.nll).detach(), dict(out.metrics)
 
 
@@ -85,7 +91,7 @@ class ParallelLoss:
 
     def __call__(self, batch: Batch) -> LossSum:
         """Return the summed loss of one micro-batch of this rank."""
-        loss, nll, metrics = self.module(batch.ids, batch.targets, batch.weights, dict(batch.extra))
+        loss, nll, metrics = self.module(batch.ids, batch.targets, batch.weights, dict(batch.extra), batch.branches)
         return LossSum(loss, nll, metrics)
 
     def accumulate(self, last: bool) -> AbstractContextManager[None]:

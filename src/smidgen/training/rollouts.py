@@ -230,7 +230,8 @@ class OnPolicy:
         # Without a choice, or where nothing teaches, all are taken: their advantages are 0, and the step is counted.
         learned = kept[: config.prompts] if config.draws > 1 and kept else groups[: config.prompts]
         rated = group_advantages(rewards_of(learned), self.advantages)
-        batches = [self._compared(batch) for batch in policy_batches(learned, rated, config.micro_symbols)]
+        made = policy_batches(learned, rated, config.micro_symbols, self.model.can_branch)
+        batches = [self._compared(batch) for batch in made]
         self.on_seen(_see(step + 1, groups, learned, len(kept), time.perf_counter() - began))
         return batches
 

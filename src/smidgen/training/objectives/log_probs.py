@@ -32,6 +32,7 @@ class Supervised(NamedTuple):
     """The supervised symbols of a batch in the order of their rows, and what the model says of each."""
 
     rows: Int[Tensor, " N"]
+    """Their sequences: rows, or branches of the only row."""
     places: Int[Tensor, " N"]
     """Where they stand in a flattened (B, T)."""
     weights: Float[Tensor, " N"]
@@ -49,7 +50,7 @@ class Supervised(NamedTuple):
 
 def supervised_log_probs(model: Model, batch: Batch) -> tuple[Supervised, Mapping[str, Tensor]]:
     """Return log-probabilities of a batch's supervised symbols, and the model's own losses; the others cost nothing."""
-    features, own_losses = model.features_and_losses(batch.ids, batch.targets, batch.weights)
+    features, own_losses = model.features_and_losses(batch.ids, batch.targets, batch.weights, batch.branches)
     places = batch.supervised_places()
     told = target_log_probs(
         features.flatten(0, 1)[places],
@@ -57,7 +58,7 @@ def supervised_log_probs(model: Model, batch: Batch) -> tuple[Supervised, Mappin
         batch.targets.flatten()[places],
         model.config.logit_softcap,
     )
-    return Supervised(places // batch.ids.shape[1], places, batch.weights.flatten()[places], *told), own_losses
+    return Supervised(batch.sequences_of(places), places, batch.weights.flatten()[places], *told), own_losses
 
 
 def target_log_probs(

@@ -6,7 +6,7 @@ and a mean over symbols (DAPO, arXiv 2503.14476), a constant instead of each ans
 `advantages`; a batch is a row an answer, `extra` holding its `advantages` and what earlier models said of its symbols.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -79,7 +79,7 @@ class Policy:
 
     def __call__(self, model: Model, batch: Batch, sums: CrossEntropy = cross_entropy_sums) -> LossSum:
         """Return the summed loss, near 0 by construction: only its gradient and what is logged beside it mean much."""
-        config, n_rows = self.config, len(batch.ids)
+        config, n_rows = self.config, batch.n_sequences
         said, own_losses = supervised_log_probs(model, batch)
         now = said.log_probs.detach()
         before = said.of(batch.extra["old_log_probs"]) if "old_log_probs" in batch.extra else now
@@ -117,7 +117,7 @@ def policy_terms(
 
     `answered` is what the engine said of it, `before` what training's weights said before they learned from it.
     """
-    n_rows = len(batch.ids)
+    n_rows = batch.n_sequences
     gains = _needed(batch, "advantages")[said.rows]
     log_ratio = said.log_probs - before
     if config.level == "sequence":
@@ -167,8 +167,12 @@ class WeighAnswers:
             raise TrainingError(f"{wrong} of {len(advantages)} advantages are not finite. Check the rewards.")
         weights = (batch.weights > 0).float()
         if self.normalize != "symbols":
-            weights = weights / weights.sum(1, keepdim=True).clamp_min(1)
-        return Batch(batch.ids, batch.targets, weights, batch.bytes_scored, batch.extra)
+            places = batch.supervised_places()
+            sequences = batch.sequences_of(places)
+            ones = torch.ones(len(places), device=places.device)
+            lengths = ones.new_zeros(batch.n_sequences).index_add(0, sequences, ones)
+            weights.view(-1)[places] = 1 / lengths[sequences]
+        return replace(batch, weights=weights)
 
 
 def weigh_answers(config: PolicyConfig, tokenizer: Tokenizer) -> WeighAnswers:
