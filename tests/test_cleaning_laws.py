@@ -140,7 +140,7 @@ def cut(records: Sequence[Record], size: int) -> list[Sequence[Record]]:
 def decided(config: StepConfig, parts: list[Sequence[Record]]) -> Columns:
     """What one worker collects, another decides on."""
     worker = together(config)
-    return together(config).decide(worker.collect(part) for part in parts)
+    return together(config).decide([worker.collect(part) for part in parts])
 
 
 @pytest.mark.parametrize("config", TOGETHER, ids=lambda config: f"{config.type}-{getattr(config, 'unit', '')}")

@@ -8,7 +8,7 @@ import pytest
 from smidgen.data.pipeline import memory
 from smidgen.data.pipeline.definition import PipelineConfig
 from smidgen.data.pipeline.engine import Engine, crew, start
-from smidgen.data.pipeline.parts import write_columns
+from smidgen.data.pipeline.parts import StoredTable, write_columns
 from smidgen.data.pipeline.work import Piece
 from smidgen.errors import ConfigError
 
@@ -36,7 +36,10 @@ def test_stages_of_one_piece_and_of_many_are_done_by_workers_that_start_once(tmp
 def test_tables_that_memory_does_not_hold_are_refused_by_the_name_of_their_step(
     tables: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory.check_tables("near", tables)
-    monkeypatch.setattr(memory, "free_bytes", lambda: 3 * 3 * 8000)
-    with pytest.raises(ConfigError, match=r"step 'near' .* What is done stays"):
-        memory.check_tables("near", tables)
+    config = PipelineConfig.model_validate({"sources": [{"name": "s", "path": "x"}], "steps": [{"type": "near"}]})
+    rows = sum(StoredTable(path).rows for path in tables)
+    assert rows == 3000
+    memory.check_decision(config, 0, rows, Engine(2))
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1 << 20)
+    with pytest.raises(ConfigError, match=r"step 'near' takes .* may be used"):
+        memory.check_decision(config, 0, rows, Engine(2))

@@ -23,20 +23,25 @@ def command() -> None:
     help="Default: one for each core. 0: in this process.",
 )
 @click.option("--ray", metavar="ADDRESS", help="Run on a Ray cluster (auto, or ray://HOST:10001); it must see DIR too.")
-def prepare(pipeline: Path, overrides: tuple[str, ...], out: Path | None, workers: int, ray: str | None) -> None:
+@click.option("--memory", metavar="SIZE", help="What this machine may use, such as 4GB. Default: what is free.")
+def prepare(
+    pipeline: Path, overrides: tuple[str, ...], out: Path | None, workers: int, ray: str | None, memory: str | None
+) -> None:
     """Clean, deduplicate, mix and encode the sources of PIPELINE.toml; `smidgen train DIR` then trains on the result.
 
     Every step counts what it drops and why: see DIR/data_report.html. A run that was stopped goes on where it was, and
-    the result is the same to the byte.
+    the result is the same to the byte. What needs more memory or disk than there is, is refused before it begins.
     """
     from smidgen.data.pipeline.conduct import Telling, prepare_pipeline
     from smidgen.data.pipeline.definition import load_pipeline
     from smidgen.data.pipeline.engine import Engine
     from smidgen.journey.screen import Screen
+    from smidgen.planning.units import parse_memory
     from smidgen.reports.data_report import data_heading, flow_of, render_data_report
     from smidgen.reports.quantities import duration, size
     from smidgen.runs import atomic_write
 
+    engine = Engine(workers, ray, parse_memory(memory) if memory else None)
     screen, begun = Screen(), time.monotonic()
     stages: dict[str, float] = {}
 
@@ -47,7 +52,7 @@ def prepare(pipeline: Path, overrides: tuple[str, ...], out: Path | None, worker
     config = load_pipeline(pipeline, overrides)
     folder = out or Path("prepared") / config.name
     try:
-        counts = prepare_pipeline(config, folder, Engine(workers, ray), Telling(screen.say, progress))
+        counts = prepare_pipeline(config, folder, engine, Telling(screen.say, progress))
     finally:
         screen.end_progress()
     rows = [[s.name, f"{s.documents:,}", size(s.bytes), s.lost] for s in flow_of(counts)]

@@ -40,6 +40,14 @@ def parse_size(text: str) -> Size:
     return Size(round(float(found[1]) * scale), in_bytes)
 
 
+def parse_memory(text: str) -> int:
+    """Read "4GB" or "512MiB" as bytes. Raises BudgetError."""
+    found = _SIZE.fullmatch(text)
+    if found is None or found[2].lower() not in _BYTES or float(found[1]) <= 0:
+        raise BudgetError(f"--memory {text!r} is not an amount of memory. Write bytes, such as 4GB or 512MiB.")
+    return round(float(found[1]) * _BYTES[found[2].lower()])
+
+
 def parse_time(text: str) -> float:
     """Read "90s", "10m", "1h30m" or "1d" as seconds. Raises BudgetError."""
     found = _TIME.fullmatch(text)

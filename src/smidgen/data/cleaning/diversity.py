@@ -7,7 +7,7 @@ Source: Abbas et al. 2023, arXiv 2303.09540, and Tirumala et al. 2023, arXiv 230
 Achlioptas 2003 (random signs as a projection).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -15,8 +15,8 @@ import numpy as np
 from pydantic import Field
 
 from smidgen.config import Config
-from smidgen.data.cleaning.exact import stacked
-from smidgen.data.cleaning.step import Columns, Dropped, Kept, Record, Verdict
+from smidgen.data.cleaning.ranges import batches, count_rows, place_of, rows_at, stacked
+from smidgen.data.cleaning.step import Columns, Dropped, Kept, Record, Table, Verdict
 from smidgen.data.cleaning.words import WordHasher, spread
 
 _ROUNDS = 12
@@ -44,7 +44,8 @@ class DiversityConfig(Config):
 class Diversity:
     """Drops what a small budget has no room for, evenly over the subjects of the corpus.
 
-    Memory to decide, for each document: 16 bytes and 2 for each dimension; with the defaults 144.
+    On disk a document takes 16 bytes and 2 for each dimension; deciding reads the projections a batch at a time and
+    holds 64 bytes a document.
     """
 
     name = "diversity"
@@ -80,43 +81,58 @@ class Diversity:
         projection = np.log1p(counts.astype(np.float32)) @ signs
         return projection / (np.linalg.norm(projection) + 1e-9)
 
-    def decide(self, tables: Iterable[Columns]) -> Columns:
+    def decide(self, tables: Sequence[Table]) -> Columns:
         """Return the keys of what is dropped, sorted, and the cluster of each."""
-        parts = list(tables)
-        columns = stacked(parts, ("key", "bytes"))
-        points = np.concatenate(
-            [np.zeros((0, self.config.dimensions), np.float16), *(part["projection"] for part in parts)]
-        )
-        if columns["bytes"].sum() <= self.config.max_bytes:
+        rows = count_rows(tables, "key")
+        size = stacked(tables, "bytes", rows)
+        if size.sum() <= self.config.max_bytes:
             return {"key": np.zeros(0, np.uint64), "cluster": np.zeros(0, np.int32)}
-        points = points - points.mean(axis=0, dtype=np.float32).astype(np.float16)  # what all share says nothing
-        cluster = nearest(points, centres(points, self.config.clusters, self.config.seed))
-        lot = spread(columns["key"] ^ np.uint64(self.config.seed))
-        order = np.lexsort((lot, cluster))
-        sizes = columns["bytes"][order].astype(np.int64)
-        total = np.bincount(cluster, columns["bytes"].astype(np.float64), self.config.clusters).astype(np.int64)
-        before = (
-            np.cumsum(sizes) - sizes - np.repeat(np.cumsum(total) - total, np.bincount(cluster, minlength=len(total)))
-        )
-        dropped = order[before >= shared_evenly(total, self.config.max_bytes)[cluster[order]]]
-        dropped = dropped[np.argsort(columns["key"][dropped])]
-        return {"key": columns["key"][dropped], "cluster": cluster[dropped].astype(np.int32)}
+        cluster = self._clusters(tables, rows)
+        key = stacked(tables, "key", rows)
+        total = np.bincount(cluster, size, self.config.clusters).astype(np.int64)
+        room = shared_evenly(total, self.config.max_bytes)
+        order, dropped, at = np.argsort(cluster, kind="stable"), list[np.ndarray](), 0
+        for one, members in enumerate(np.bincount(cluster, minlength=self.config.clusters)):
+            own = order[at : at + members]
+            own = own[np.argsort(spread(key[own] ^ np.uint64(self.config.seed)), kind="stable")]
+            sizes = size[own].astype(np.int64)
+            dropped.append(own[np.cumsum(sizes) - sizes >= room[one]])
+            at += members
+        gone = np.concatenate(dropped)
+        del size, order, dropped
+        gone = gone[np.argsort(key[gone])]
+        return {"key": key[gone], "cluster": cluster[gone].astype(np.int32)}
+
+    def _clusters(self, tables: Sequence[Table], rows: int) -> np.ndarray:
+        """Return the cluster of every document."""
+        total = np.zeros(self.config.dimensions, np.float32)
+        for points in batches(tables, "projection", _NEAREST_BATCH):
+            total = np.add.reduce(np.concatenate([total[None], points.astype(np.float32)]))  # row after row
+        mean = (total / np.float32(rows)).astype(np.float16)  # what all share says nothing
+        generator = np.random.default_rng(self.config.seed)
+        asked, place = np.unique(generator.permutation(rows)[:_TRAINED_ON], return_inverse=True)
+        sample = (rows_at(tables, "projection", asked) - mean)[place].astype(np.float32)
+        centre = centres(sample, self.config.clusters, generator)
+        found = (nearest(points - mean, centre) for points in batches(tables, "projection", _NEAREST_BATCH))
+        return np.concatenate([labels.astype(np.int16) for labels in found])
+
+    def held(self, rows: int) -> int:
+        """Return the bytes that deciding holds: 64 a document, and the sample that k-means looks at."""
+        return 64 * rows + 12 * self.config.dimensions * min(rows, _TRAINED_ON)
 
     def judge(self, decision: Columns) -> Callable[[Record], Verdict]:
         """Return what drops the documents there is no room for."""
-        listed = dict(zip(decision["key"].tolist(), decision["cluster"].tolist(), strict=True))
+        keys, clusters = decision["key"], decision["cluster"]
 
         def apply(record: Record) -> Verdict:
-            cluster = listed.get(record.key)
-            return Kept(record.text) if cluster is None else Dropped("diversity:no_room", f"cluster {cluster}")
+            at = place_of(keys, record.key)
+            return Kept(record.text) if at is None else Dropped("diversity:no_room", f"cluster {clusters[at]}")
 
         return apply
 
 
-def centres(points: np.ndarray, k: int, seed: int) -> np.ndarray:
+def centres(sample: np.ndarray, k: int, generator: np.random.Generator) -> np.ndarray:
     """Return k centres by Lloyd's rounds on a sample, begun at k-means++ (Arthur and Vassilvitskii 2007)."""
-    generator = np.random.default_rng(seed)
-    sample = points[generator.permutation(len(points))[:_TRAINED_ON]].astype(np.float32)
     chosen = [sample[0]]
     distance = np.full(len(sample), np.inf, np.float32)
     for _ in range(1, k):

@@ -14,7 +14,8 @@ from pydantic import Field
 
 from smidgen.config import Config
 from smidgen.data.cleaning.quality import join_lines
-from smidgen.data.cleaning.step import Columns, Dropped, Kept, Record, Verdict
+from smidgen.data.cleaning.ranges import AT_ONCE, count_rows, hash_ranges, place_of, places_of, repeated, within
+from smidgen.data.cleaning.step import Columns, Dropped, Kept, Record, Table, Verdict
 
 Compare = Literal["exactly", "spaces", "case"]
 
@@ -48,7 +49,7 @@ def _normal(text: str, compare: Compare) -> bytes:
 class ExactDocuments:
     """Drops documents that are the same as an earlier one.
 
-    Memory to decide: 24 bytes a document, twice that while sorting.
+    Deciding looks at the first halves of the digests, a range of them at a time, and at the rest of what is repeated.
     """
 
     name = "exact"
@@ -57,19 +58,37 @@ class ExactDocuments:
         self.config = config
 
     def collect(self, records: Sequence[Record]) -> Columns:
-        """Return each document's key and the digest of its text."""
+        """Return each document's key and the digest of its text, sorted by its first half."""
         low_high = digests((record.text for record in records), self.config.compare)
-        return {"key": _keys(records), "low": low_high[:, 0], "high": low_high[:, 1]}
+        order = np.argsort(low_high[:, 0], kind="stable")  # of the same texts the first stays first
+        low_high = low_high[order]
+        return {"key": _keys(records)[order], "low": low_high[:, 0], "high": low_high[:, 1]}
 
-    def decide(self, tables: Iterable[Columns]) -> Columns:
+    def decide(self, tables: Sequence[Table]) -> Columns:
         """Return the keys of what is dropped and of what it is the same as, sorted by the first."""
-        columns = stacked(tables, ("key", "low", "high"))
-        order = np.lexsort((columns["high"], columns["low"]))  # stable: within a group the first document stays first
-        key, low, high = (columns[name][order] for name in ("key", "low", "high"))
+        found = [self._copies(tables, *limits) for limits in hash_ranges(count_rows(tables, "low"), AT_ONCE)]
+        return pairs_sorted(*(np.concatenate(side) for side in zip(*found, strict=True)))
+
+    def _copies(self, tables: Sequence[Table], begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the copies in a range of digests, and what each is a copy of."""
+        twice = repeated(tables, "low", begin, end)
+        columns = {name: [np.zeros(0, np.uint64)] for name in ("key", "low", "high")}
+        for table in tables:
+            here = within(table["low"], begin, end)
+            which, _ = places_of(twice, np.array(table["low"][here]))
+            for name, found in columns.items():
+                found.append(table[name][here][which])
+        key, low, high = (np.concatenate(found) for found in columns.values())
+        order = np.lexsort((high, low))  # stable: within a group the first document stays first
+        key, low, high = key[order], low[order], high[order]
         begins = np.ones(len(key), dtype=bool)
         begins[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
         owner = key[np.maximum.accumulate(np.where(begins, np.arange(len(key)), 0))]
-        return pairs_sorted(key[~begins], owner[~begins])
+        return key[~begins], owner[~begins]
+
+    def held(self, rows: int) -> int:
+        """Return the bytes that deciding holds: 16 for a digest of a range, 16 for a copy, if one in four is one."""
+        return 16 * min(rows, AT_ONCE) + 16 * rows // 4
 
     def judge(self, decision: Columns) -> Callable[[Record], Verdict]:
         """Return what drops the documents decided on."""
@@ -79,7 +98,7 @@ class ExactDocuments:
 class ExactParts:
     """Cuts paragraphs or lines that stood before, here or in an earlier document.
 
-    Memory to decide: 16 bytes for each paragraph or line that is long enough, three times that while sorting.
+    Deciding looks at a range of the hashes at a time, and holds all those that are repeated with their owners.
     """
 
     name = "exact"
@@ -89,25 +108,41 @@ class ExactParts:
         self._gap = "\n\n" if config.unit == "paragraph" else "\n"
 
     def collect(self, records: Sequence[Record]) -> Columns:
-        """Return the digest of every part, and the key of the document it stands in."""
+        """Return the hash of every part, sorted, and the key of the document it stands in."""
         keys, parts = [], []
         for record in records:
             found = list(dict.fromkeys(self._long(record.text)))
             parts += found
             keys += [record.key] * len(found)
-        return {"key": np.array(keys, np.uint64), "hash": digests(parts, self.config.compare)[:, 0]}
+        hashes = digests(parts, self.config.compare)[:, 0]
+        order = np.argsort(hashes, kind="stable")  # of the same parts the first stays first
+        return {"key": np.array(keys, np.uint64)[order], "hash": hashes[order]}
 
     def _long(self, text: str) -> Iterable[str]:
         return (part for part in text.split(self._gap) if len(part.strip()) >= self.config.min_characters)
 
-    def decide(self, tables: Iterable[Columns]) -> Columns:
+    def decide(self, tables: Sequence[Table]) -> Columns:
         """Return the parts that stand in several documents, sorted, and the document that each may stay in."""
-        columns = stacked(tables, ("key", "hash"))
-        order = np.argsort(columns["hash"], kind="stable")
-        key, part = columns["key"][order], columns["hash"][order]
-        begins = np.flatnonzero(np.append(True, part[1:] != part[:-1])[: len(part)])
-        several = np.diff(np.append(begins, len(part))) > 1
-        return {"hash": part[begins[several]], "owner": key[begins[several]]}
+        found = [self._owners(tables, *limits) for limits in hash_ranges(count_rows(tables, "hash"), AT_ONCE)]
+        part, owner = (np.concatenate(side) for side in zip(*found, strict=True))
+        return {"hash": part, "owner": owner}
+
+    def _owners(self, tables: Sequence[Table], begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the repeated parts of a range of hashes, and the document in which each stands first."""
+        several = repeated(tables, "hash", begin, end)
+        owner, has_owner = np.zeros(len(several), np.uint64), np.zeros(len(several), dtype=bool)
+        for table in tables:
+            here = within(table["hash"], begin, end)
+            which, place = places_of(several, np.array(table["hash"][here]))
+            place, first = np.unique(place, return_index=True)
+            new = ~has_owner[place]
+            owner[place[new]] = table["key"][here][which[first[new]]]
+            has_owner[place] = True
+        return several, owner
+
+    def held(self, rows: int) -> int:
+        """Return the bytes that deciding holds: 16 for a hash of a range, 32 for a repeated one, if one in ten is."""
+        return 16 * min(rows, AT_ONCE) + 32 * rows // 10
 
     def judge(self, decision: Columns) -> Callable[[Record], Verdict]:
         """Return what cuts the parts decided on, and every part that a document repeats."""
@@ -132,12 +167,6 @@ class ExactParts:
         return apply
 
 
-def stacked(tables: Iterable[Columns], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the tables one below the other; of none, empty columns."""
-    parts = list(tables)
-    return {name: np.concatenate([part[name] for part in parts] or [np.zeros(0, np.uint64)]) for name in names}
-
-
 def pairs_sorted(key: np.ndarray, owner: np.ndarray) -> Columns:
     """Return keys to drop, and what each is a copy of, in the order that `drop_listed` looks them up in."""
     order = np.argsort(key, kind="stable")
@@ -153,12 +182,12 @@ def looked_up(keys: np.ndarray, values: np.ndarray, asked: np.ndarray, otherwise
 
 
 def drop_listed(decision: Columns, reason: str) -> Callable[[Record], Verdict]:
-    """Return what drops every document whose key is listed."""
-    listed = dict(zip(decision["key"].tolist(), decision["of"].tolist(), strict=True))
+    """Return what drops every document whose key is listed; every worker holds 16 bytes for each."""
+    keys, owners = decision["key"], decision["of"]
 
     def apply(record: Record) -> Verdict:
-        of = listed.get(record.key)
-        return Kept(record.text) if of is None else Dropped(reason, f"of {of:016x}")
+        at = place_of(keys, record.key)
+        return Kept(record.text) if at is None else Dropped(reason, f"of {int(owners[at]):016x}")
 
     return apply
 

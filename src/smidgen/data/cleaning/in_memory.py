@@ -74,5 +74,5 @@ def clean_in_memory(records: Iterable[Record], steps: Sequence[Step | CorpusStep
 
 def _judge(step: Step | CorpusStep, records: Sequence[Record], part: int) -> Callable[[Record], Verdict]:
     if isinstance(step, CorpusStep):
-        return step.judge(step.decide(step.collect(records[at : at + part]) for at in range(0, len(records), part)))
+        return step.judge(step.decide([step.collect(records[at : at + part]) for at in range(0, len(records), part)]))
     return lambda record: step(record.text)

@@ -18,7 +18,7 @@ Massive Datasets, section 3.4; Lee et al. 2021, arXiv 2107.06499, for its use on
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
@@ -27,13 +27,17 @@ import numpy as np
 from pydantic import Field
 
 from smidgen.config import Config
-from smidgen.data.cleaning.exact import drop_listed, pairs_sorted, stacked
-from smidgen.data.cleaning.step import Columns, Record, Verdict
+from smidgen.data.cleaning.exact import drop_listed, pairs_sorted
+from smidgen.data.cleaning.ranges import count_rows, rows_at, stacked
+from smidgen.data.cleaning.step import Columns, Record, Table, Verdict
 from smidgen.data.cleaning.words import WordHasher, spread
-from smidgen.errors import ConfigError
+from smidgen.errors import ConfigError, DataError
 
 _BATCH_CHARACTERS = 1 << 17
 _LOW = np.uint64(32)
+_LOW_BITS = np.uint64(0xFFFFFFFF)
+_PAIRS = 1 << 20
+"""Candidate pairs whose minima are in memory together, and places of a band that are looked at together."""
 _MOST_HASHES = 2048
 
 
@@ -101,8 +105,8 @@ def similarity_after(changed: float, ngram: int) -> float:
 class Near:
     """Drops documents nearly the same as an earlier one; of a cluster the first stays.
 
-    Memory to decide, for each document: 8 bytes, 4 for each band, 1 for each hash; with the defaults 208, so 1 GB holds
-    five million. A band is sorted at a time.
+    On disk a document takes 8 bytes, 4 for each band, 1 for each hash; with the defaults 141. Deciding reads a band at
+    a time and of the minima those of candidates, and holds 20 bytes a document whatever the banding.
     """
 
     name = "near"
@@ -139,7 +143,7 @@ class Near:
             mixed = spread(mixed * np.uint64(31) + bands[:, :, row])
         return {
             "key": keys[has_words],
-            "bands": (mixed >> _LOW).astype(np.uint32),
+            "bands": np.ascontiguousarray((mixed >> _LOW).astype(np.uint32).T),  # one band is read at a time
             "minima": (signatures & np.uint32(0xFF)).astype(np.uint8),
         }
 
@@ -177,40 +181,87 @@ class Near:
         into[texts_with_runs] = (minima >> _LOW).T
         return np.isin(np.arange(len(texts)), texts_with_runs)
 
-    def decide(self, tables: Iterable[Columns]) -> Columns:
+    def decide(self, tables: Sequence[Table]) -> Columns:
         """Return the keys of what is dropped and of the first document of its cluster, sorted by the first."""
-        shapes = {"bands": (self.banding.bands, np.uint32), "minima": (self.banding.hashes, np.uint8)}
-        parts = list(tables)
-        key = stacked(parts, ("key",))["key"]
-        bands, minima = (
-            np.concatenate([np.zeros((0, width), kind), *(part[name] for part in parts)])
-            for name, (width, kind) in shapes.items()
-        )
-        first = np.arange(len(key))
+        documents = count_rows(tables, "key")
+        if documents > int(_LOW_BITS):
+            raise DataError(
+                f"near: {documents:,} documents are more than the 4,294,967,295 it tells apart. Cut them up."
+            )
+        first, waiting = np.arange(documents, dtype=np.uint32), np.zeros(0, np.uint64)
         for band in range(self.banding.bands):
-            one, other = _candidates(bands[:, band])
-            apart = first[one] != first[other]
-            one, other = one[apart], other[apart]
-            close = agreement(minima, one, other) >= self.confirmed_from
-            first = _joined(first, one[close], other[close])
-        dropped = np.flatnonzero(first != np.arange(len(key)))
+            for pairs in _candidates(_ranked(tables, band, documents)):
+                waiting = np.union1d(waiting, pairs[_are_apart(first, pairs)])
+                if len(waiting) >= _PAIRS:
+                    self._join_close(tables, first, waiting)
+                    waiting = waiting[:0]
+        self._join_close(tables, first, waiting)
+        for at in range(0, documents, _PAIRS):
+            first[at : at + _PAIRS] = _roots(first, first[at : at + _PAIRS])
+        dropped = np.flatnonzero(first != np.arange(documents, dtype=np.uint32))
+        key = stacked(tables, "key", documents)
         return pairs_sorted(key[dropped], key[first[dropped]])
+
+    def _join_close(self, tables: Sequence[Table], first: np.ndarray, pairs: np.ndarray) -> None:
+        """Join the clusters of those pairs whose minima agree, in `first`."""
+        for at in range(0, len(pairs), _PAIRS):
+            one, other = _told(pairs[at : at + _PAIRS])
+            asked = np.unique(np.concatenate([one, other]))
+            minima = rows_at(tables, "minima", asked)
+            share = agreement(minima, np.searchsorted(asked, one), np.searchsorted(asked, other))
+            close = share >= self.confirmed_from
+            _join(first, one[close], other[close])
+
+    def held(self, rows: int) -> int:
+        """Return the bytes that deciding holds: 20 a document, and the minima of some pairs."""
+        return 20 * rows + 4 * self.banding.hashes * min(rows, _PAIRS) + 64 * min(rows, 2 * _PAIRS)
 
     def judge(self, decision: Columns) -> Callable[[Record], Verdict]:
         """Return what drops the documents decided on."""
         return drop_listed(decision, "near:document")
 
 
-def _candidates(band: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pairs of documents that agree in a band: each with the first of its group and with the one before."""
-    order = np.argsort(band, kind="stable")
-    ranked = band[order]
-    same = np.flatnonzero(ranked[1:] == ranked[:-1]) + 1
-    begins = np.ones(len(band), dtype=bool)
-    begins[same] = False
-    group = np.maximum.accumulate(np.where(begins, np.arange(len(band)), 0))
-    far = same[group[same] != same - 1]
-    return order[np.concatenate([same - 1, group[far]])], order[np.concatenate([same, far])]
+def _ranked(tables: Sequence[Table], band: int, documents: int) -> np.ndarray:
+    """Return the hashes of one band and the documents they are of, as one number each, sorted."""
+    ranked, at = np.empty(documents, np.uint64), 0
+    for table in tables:
+        hashes = table["bands"][band].astype(np.uint64)
+        ranked[at : at + len(hashes)] = (hashes << _LOW) | np.arange(at, at + len(hashes), dtype=np.uint64)
+        at += len(hashes)
+    ranked.sort()
+    return ranked
+
+
+def _candidates(ranked: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the pairs of documents that agree in a band, each as one number, the earlier document above.
+
+    Every document is paired with the first of its group and with the one before.
+    """
+    head = np.uint64(0)
+    for at in range(0, len(ranked), _PAIRS):
+        part = ranked[max(0, at - 1) : at + _PAIRS]  # and the last that was looked at
+        document, hashes = part & _LOW_BITS, part >> _LOW
+        same = np.flatnonzero(hashes[1:] == hashes[:-1]) + 1
+        begins = np.append(True, np.diff(same) > 1)[: len(same)]
+        run = np.cumsum(begins) - 1
+        heads = document[same[begins] - 1]
+        if at and len(same) and same[0] == 1:
+            heads[0] = head  # the group goes on from the part before
+        group = heads[run]
+        head = group[-1] if len(same) and same[-1] == len(part) - 1 else document[-1]
+        before = document[same - 1]
+        far = group != before
+        yield np.concatenate([(before << _LOW) | document[same], (group[far] << _LOW) | document[same[far]]])
+
+
+def _told(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the two documents of each pair."""
+    return (pairs >> _LOW).astype(np.uint32), (pairs & _LOW_BITS).astype(np.uint32)
+
+
+def _are_apart(first: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    one, other = _told(pairs)
+    return _roots(first, one) != _roots(first, other)
 
 
 def agreement(minima: np.ndarray, one: np.ndarray, other: np.ndarray, batch: int = 1 << 16) -> np.ndarray:
@@ -222,12 +273,17 @@ def agreement(minima: np.ndarray, one: np.ndarray, other: np.ndarray, batch: int
     return (shares - 1 / 256) / (1 - 1 / 256)
 
 
-def _joined(first: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return, for each document, the first of its cluster, once these pairs are in one cluster."""
-    while True:
-        low, high = np.minimum(first[one], first[other]), np.maximum(first[one], first[other])
-        if np.array_equal(low, high):
-            return first
-        np.minimum.at(first, high, low)
-        while not np.array_equal(first, first[first]):
-            first = first[first]
+def _roots(first: np.ndarray, documents: np.ndarray) -> np.ndarray:
+    """Return the first document of the cluster that each is in."""
+    while not np.array_equal(above := first[documents], documents):
+        documents = above
+    return documents
+
+
+def _join(first: np.ndarray, one: np.ndarray, other: np.ndarray) -> None:
+    """Have each pair in one cluster, in `first`, where every document points to an earlier one of its own."""
+    while len(one):
+        one, other = _roots(first, one), _roots(first, other)
+        low, high = np.minimum(one, other), np.maximum(one, other)
+        one, other = low[low != high], high[low != high]
+        np.minimum.at(first, other, one)  # of several the first counts, the others are joined in the next round

@@ -3,13 +3,15 @@
 Two kinds. A `Step` looks at one document. A `CorpusStep` has to see all of them first (duplicates, lines repeated in
 many documents) and is written as two halves and a verdict, so that any executor can run it: `collect` turns one part of
 the corpus into small arrays, `decide` reduces the arrays of all parts, in the order of the parts, to one verdict, and
-`judge` applies that to every document. Both are pure and deterministic and are built in each worker from their config
+`judge` applies that to every document. The arrays of a large corpus are larger than memory, so `decide` is given tables
+that read a column when it is asked for, goes through them as often as it likes and holds what `held` promises. Both
+kinds are pure and deterministic and are built in each worker from their config
 alone; a library that a step needs is loaded there once, with the first document. Reading, running, counting and
 keeping samples of what was dropped are the executor's.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +19,14 @@ import numpy as np
 
 Columns = Mapping[str, np.ndarray]
 """A table: arrays by name. Its columns need not be equally long, and none holds Python objects."""
+
+
+class Table(Protocol):
+    """A table whose columns may be on disk until they are asked for."""
+
+    def __getitem__(self, name: str, /) -> np.ndarray:
+        """Return a column, to be looked at and never written to."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +84,28 @@ class CorpusStep(Protocol):
     name: str
 
     def collect(self, records: Sequence[Record]) -> Columns:
-        """Return what one part of the corpus has to say; `decide` gets the tables in the order of the parts."""
+        """Return what one part of the corpus has to say; `decide` gets the tables in the order of the parts.
+
+        The first column has an entry for each row.
+        """
         ...
 
-    def decide(self, tables: Iterable[Columns]) -> Columns:
+    def decide(self, tables: Sequence[Table]) -> Columns:
         """Return the decision about the whole corpus as a table, to be written down and handed to all workers."""
+        ...
+
+    def held(self, rows: int) -> int:
+        """Return the bytes of memory that deciding takes, of tables with so many rows (`rows_of`) in all."""
         ...
 
     def judge(self, decision: Columns) -> Callable[[Record], Verdict]:
         """Return the function that applies the decision to one document, exactly as `collect` saw it."""
         ...
+
+
+def rows_of(columns: Columns) -> int:
+    """Return the rows of a table: the length of its first column."""
+    return len(next(iter(columns.values()), ()))
 
 
 def hash64(text: str) -> int:

@@ -30,11 +30,12 @@ from smidgen.data.cleaning.steps import build_step
 from smidgen.data.documents import Document
 from smidgen.data.pipeline.definition import PipelineConfig, SavedTokenizer
 from smidgen.data.pipeline.engine import Crew, Engine, crew, do, start
-from smidgen.data.pipeline.memory import check_tables, check_workers
+from smidgen.data.pipeline.estimate import estimate
+from smidgen.data.pipeline.memory import check_decision, check_room
 from smidgen.data.pipeline.order import Order, settle_order
 from smidgen.data.pipeline.parts import (
+    StoredTable,
     need_arrow,
-    read_columns,
     read_json,
     record_batches,
     write_columns,
@@ -77,7 +78,7 @@ def prepare_pipeline(
     """Carry out a pipeline, or what is missing of it; return its counts. Opens the result if it is there already.
 
     Raises DataError if a source cannot be read or nothing is left of it, RunError if `out` holds something else,
-    ConfigError if the workers would need more memory than there is.
+    ConfigError if workers and decisions would need more memory, or the text between passes more disk, than there is.
     """
     telling = telling or Telling()
     need_arrow()
@@ -91,13 +92,13 @@ def prepare_pipeline(
         raise RunError(
             f"{out}: holds the result of another pipeline or of other files. Give another --out, or delete it."
         )
-    check_workers(config, engine)
+    work = out / ".work" / state
+    check_room(config, engine, work, estimate(config, listing))
     with RunDirectory(out).lock():
         _sweep(out / ".work", state)
         try:
-            work = out / ".work" / state
             with crew(config.model_dump_json(), work, engine) as workers:
-                return _Run(config, out, work, workers, telling, listing).conduct()
+                return _Run(config, out, work, engine, workers, telling, listing).conduct()
         except OSError as error:
             raise DataError(f"{out}: cannot be written ({error.strerror or error}). Free some space there.") from None
 
@@ -131,6 +132,7 @@ class _Run:
     config: PipelineConfig
     out: Path
     work: Path
+    engine: Engine
     workers: Crew
     telling: Telling
     listing: Listing
@@ -212,9 +214,9 @@ class _Run:
         self.telling.progress(f"deciding: {self._names[place]}", 0, 1)
         step = build_step(self.config.steps[place])
         assert isinstance(step, CorpusStep)
-        tables = [(self.work / part).with_suffix(".npz") for part in parts]
-        check_tables(self._names[place], tables)
-        decision = step.decide(map(read_columns, tables))
+        tables = [StoredTable((self.work / part).with_suffix(".npz")) for part in parts]
+        check_decision(self.config, place, sum(table.rows for table in tables), self.engine)
+        decision = step.decide(tables)
         write_json(path.with_suffix(".json"), clusters_of(decision))
         write_columns(path, decision)
 

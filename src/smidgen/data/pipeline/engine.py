@@ -34,6 +34,8 @@ class Engine:
     """How many pieces are worked on at a time; 0: one after the other in this process, without the engine."""
     ray: str | None = None
     """Address of a Ray cluster (`auto`, `ray://HOST:10001`); None: processes on this machine."""
+    memory_bytes: int | None = None
+    """Memory of this machine that a run may count on; None: what is free."""
 
 
 def start(engine: Engine) -> None:

@@ -1,26 +1,42 @@
 """Which document stands where in the shards: sides, mixture, order; settled once, from an index of all documents.
 
 Everything follows from hashes of ids and texts, so it does not matter how the corpus was cut or who encoded it.
-Memory: 80 bytes for each document that was kept (a million documents of 4 kB: 80 MB).
+Memory: 48 bytes for each document that was kept (a million documents of 4 kB: 48 MB), and what sorting a range of the
+hashes that decide the order takes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from smidgen.data.cleaning.mixing import plan_epochs
+from smidgen.data.cleaning.ranges import hash_ranges
 from smidgen.data.cleaning.words import spread
 from smidgen.data.pack import pack_rows
 from smidgen.data.pipeline.definition import PipelineConfig
-from smidgen.data.pipeline.parts import read_columns, write_columns, write_json
+from smidgen.data.pipeline.parts import StoredTable, write_columns, write_json
 from smidgen.data.pipeline.sources import made_by
-from smidgen.data.pipeline.work import INDEX
+from smidgen.data.pipeline.work import INDEX, ORDER
 from smidgen.data.shards import Provenance
 from smidgen.data.split import Side
 from smidgen.errors import DataError
 
+ORDER_BYTES = 48
+"""Memory for each document that is left."""
+_AT_ONCE = 1 << 21
+"""Documents that are sorted together, about."""
+_TYPES = {
+    "key": np.uint64,
+    "content": np.uint64,
+    "symbols": np.uint32,
+    "bytes": np.uint32,
+    "source": np.uint16,
+    "part": np.uint32,
+    "start": np.int64,
+}
 _PACKED = 1_000_000
 """Documents from which the fill of rows is told: packing a million takes a second."""
 
@@ -46,14 +62,13 @@ def settle_order(config: PipelineConfig, folder: Path, parts: Sequence[str]) -> 
     index = _read_index(folder, parts)
     held_out, fraction = _held_out(index, config)
     epochs = _epochs(index, held_out, config)
-    seed = config.output.seed
-    copies = np.where(held_out, 1, _copies(index["key"], epochs[index["source"]], seed))
+    copies = _copies(index, held_out, epochs, config.output.seed)
     if not (copies > 0).any() or not copies[~held_out].any():
         raise DataError("mixing left no document to train on. Raise epochs, tokens or weights of the sources.")
     shards: dict[Side, list[str]] = {}
-    chosen_of: dict[Side, np.ndarray] = {"train": ~held_out, "validation": held_out}
-    for side, chosen in chosen_of.items():
-        order = _shuffled(index["key"], np.where(chosen, copies, 0), seed)
+    sides: tuple[tuple[Side, bool], ...] = (("train", False), ("validation", True))
+    for side, is_held_out in sides:
+        order = _shuffled(index["key"], copies, held_out == is_held_out, config.output.seed)
         shards[side] = list(_write_side(folder / "order", side, index, order, config.output.shard_symbols))
     write_json(folder / "order" / "parts.json", list(parts))
     return Order(
@@ -65,25 +80,29 @@ def settle_order(config: PipelineConfig, folder: Path, parts: Sequence[str]) -> 
     )
 
 
-def _read_index(folder: Path, parts: Sequence[str]) -> Mapping[str, np.ndarray]:
-    tables = [read_columns(folder / "encode" / f"{name}.npz") for name in parts]
-    index: dict[str, np.ndarray] = {
-        name: np.concatenate([t[name] for t in tables] or [np.zeros(0, np.uint64)]) for name in INDEX
-    }
-    index["part"] = np.repeat(np.arange(len(tables)), [len(t["key"]) for t in tables] or [0])
-    index |= {name: index[name].astype(np.int64) for name in ("symbols", "bytes", "source")}
-    before = np.cumsum(index["symbols"]) - index["symbols"]
-    first = np.flatnonzero(np.diff(index["part"], prepend=-1))
-    bases = np.zeros(len(tables), dtype=np.int64)
-    bases[index["part"][first]] = before[first]
-    index["start"] = before - bases[index["part"]]
+def _read_index(folder: Path, parts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return what is known of every document, and where its symbols begin in its part."""
+    tables = [StoredTable(folder / "encode" / f"{name}.npz") for name in parts]
+    rows = sum(table.rows for table in tables)
+    index = {name: np.empty(rows, kind) for name, kind in _TYPES.items()}
+    at = 0
+    for number, table in enumerate(tables):
+        here = slice(at, at + table.rows)
+        for name in INDEX:
+            index[name][here] = table[name]
+        index["part"][here] = number
+        index["start"][here] = np.cumsum(table["symbols"]) - table["symbols"]
+        at += table.rows
     return index
 
 
-def _held_out(index: Mapping[str, np.ndarray], config: PipelineConfig) -> tuple[np.ndarray, float]:
-    """Return which documents validate, by their text: copies that were not cleaned away keep together."""
-    content, total = index["content"], int(index["bytes"].sum())
-    if len(np.unique(content)) < 2:
+def _held_out(index: dict[str, np.ndarray], config: PipelineConfig) -> tuple[np.ndarray, float]:
+    """Return which documents validate, by their text: copies that were not cleaned away keep together.
+
+    The hashes of the texts are not needed again, and leave the index.
+    """
+    content, total = index.pop("content"), int(index["bytes"].sum(dtype=np.int64))
+    if not len(content) or content.min() == content.max():
         raise DataError(
             f"{len(content)} documents are left, and training and validation need one each at least. "
             "See what was dropped and why: counts.json in the folder of the result."
@@ -98,47 +117,73 @@ def _held_out(index: Mapping[str, np.ndarray], config: PipelineConfig) -> tuple[
 
 
 def _epochs(index: Mapping[str, np.ndarray], held_out: np.ndarray, config: PipelineConfig) -> np.ndarray:
-    counted = np.bincount(
-        index["source"][~held_out], weights=index["symbols"][~held_out], minlength=len(config.sources)
-    )
+    counted = np.zeros(len(config.sources))
+    for here in _slices(len(held_out)):
+        trains = ~held_out[here]
+        source, symbols = index["source"][here][trains], index["symbols"][here][trains]
+        counted += np.bincount(source, weights=symbols, minlength=len(counted))
     sizes = {source.name: int(size) for source, size in zip(config.sources, counted, strict=True)}
     planned = plan_epochs(sizes, {source.name: source.share for source in config.sources}, config.output.mix)
     return np.array([planned[source.name] for source in config.sources])
 
 
-def _copies(key: np.ndarray, epochs: np.ndarray, seed: int) -> np.ndarray:
-    """Return how often each document comes: as a whole number says, and once more by its hash."""
-    part = np.minimum((epochs % 1.0) * 2.0**64, 2.0**64 - 2048).astype(np.uint64)
-    return np.floor(epochs).astype(np.int64) + (_drawn(key, seed, 0) < part)
+def _copies(index: Mapping[str, np.ndarray], held_out: np.ndarray, epochs: np.ndarray, seed: int) -> np.ndarray:
+    """Return how often each document comes: as a whole number says, and once more by its hash; to validate, once."""
+    copies = np.ones(len(held_out), np.uint32)
+    whole, part = np.floor(epochs).astype(np.uint32), np.minimum((epochs % 1.0) * 2.0**64, 2.0**64 - 2048)
+    for here in _slices(len(held_out)):
+        source = index["source"][here]
+        once_more = _drawn(index["key"][here], seed, 0) < part.astype(np.uint64)[source]
+        copies[here] = np.where(held_out[here], 1, whole[source] + once_more)
+    return copies
 
 
-def _shuffled(key: np.ndarray, copies: np.ndarray, seed: int) -> np.ndarray:
-    """Return documents by their places in the index, each as often as it comes, in an order that the seed decides."""
-    document = np.repeat(np.arange(len(key)), copies)
-    copy = np.arange(len(document)) - np.repeat(np.cumsum(copies) - copies, copies)
-    return document[np.lexsort((key[document], _drawn(key[document], seed, copy + 1)))]
+def _shuffled(key: np.ndarray, copies: np.ndarray, chosen: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    """Yield documents by their places in the index, each as often as it comes, in an order that the seed decides.
+
+    The hashes that decide are drawn a range at a time, for all documents, and sorted.
+    """
+    for begin, end in hash_ranges(int(copies.sum(dtype=np.int64, where=chosen)), _AT_ONCE):
+        documents, draws = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
+        for here in _slices(len(key)):
+            document = np.flatnonzero(chosen[here]) + here.start
+            for copy in range(1, int(copies[document].max(initial=0)) + 1):
+                document = document[copies[document] >= copy]
+                drawn = _drawn(key[document], seed, copy)
+                inside = (drawn >= np.uint64(begin)) & (drawn <= np.uint64(end - 1))
+                documents.append(document[inside])
+                draws.append(drawn[inside])
+        document, drawn = np.concatenate(documents), np.concatenate(draws)
+        yield document[np.lexsort((document, key[document], drawn))]
 
 
-def _drawn(key: np.ndarray, seed: int, number: int | np.ndarray) -> np.ndarray:
-    turn = np.atleast_1d(np.asarray(number, dtype=np.uint64)) + (np.uint64(seed) << np.uint64(20))
-    return spread(key ^ spread(turn + np.uint64(1)))
+def _slices(rows: int) -> Iterator[slice]:
+    return (slice(at, min(at + _AT_ONCE, rows)) for at in range(0, rows, _AT_ONCE))
+
+
+def _drawn(key: np.ndarray, seed: int, number: int) -> np.ndarray:
+    return spread(key ^ spread(np.array([(number + (seed << 20) + 1) % (1 << 64)], np.uint64)))
 
 
 def _write_side(
-    folder: Path, side: Side, index: Mapping[str, np.ndarray], order: np.ndarray, shard_symbols: int
+    folder: Path, side: Side, index: Mapping[str, np.ndarray], order: Iterator[np.ndarray], shard_symbols: int
 ) -> Iterator[str]:
     """Write what each shard of a side is gathered by; a shard ends with the document that fills it."""
-    ends = np.cumsum(index["symbols"][order])
-    first = number = 0
-    while first < len(order):
-        before = int(ends[first - 1]) if first else 0
-        last = min(int(np.searchsorted(ends, before + shard_symbols)) + 1, len(order))
-        name = f"{side}-{number:05d}"
-        write_columns(
-            folder / f"{name}.npz", {c: index[c][order[first:last]] for c in ("part", "start", "symbols", "bytes")}
-        )
-        yield name
-        first, number = last, number + 1
+    waiting, number = np.zeros(0, np.int64), 0
+    for piece in chain(order, [None]):
+        waiting = waiting if piece is None else np.concatenate([waiting, piece])
+        ends = np.cumsum(index["symbols"][waiting], dtype=np.int64)
+        first = 0
+        while first < len(waiting):
+            before = int(ends[first - 1]) if first else 0
+            last = int(np.searchsorted(ends, before + shard_symbols)) + 1
+            if last > len(waiting) and piece is not None:
+                break  # more documents come that may belong to this shard
+            name, chosen = f"{side}-{number:05d}", waiting[first:last]
+            write_columns(folder / f"{name}.npz", {column: index[column][chosen] for column in ORDER})
+            yield name
+            first, number = last, number + 1
+        waiting = waiting[first:]
 
 
 def _provenance(
@@ -148,25 +193,30 @@ def _provenance(
     held_out: np.ndarray,
     config: PipelineConfig,
 ) -> tuple[Provenance, ...]:
-    told = []
-    for place, source in enumerate(config.sources):
-        own = (index["source"] == place) & (copies > 0)
-        told.append(
-            Provenance(
-                name=source.name,
-                license=source.license,
-                documents=int(own.sum()),
-                text_bytes=int(index["bytes"][own].sum()),
-                symbols=int((index["symbols"] * copies)[own].sum()),
-                epochs=round(float(epochs[place]), 6) if (own & ~held_out).any() else 0.0,
-                made_by=made_by(source),
-            )
+    documents, size, symbols, trained = np.zeros((4, len(config.sources)), np.int64)
+    for here in _slices(len(copies)):
+        for place in range(len(config.sources)):
+            own = (index["source"][here] == place) & (copies[here] > 0)
+            documents[place] += int(own.sum())
+            size[place] += int(index["bytes"][here][own].sum(dtype=np.int64))
+            symbols[place] += int((index["symbols"][here][own].astype(np.int64) * copies[here][own]).sum())
+            trained[place] += int((own & ~held_out[here]).sum())
+    return tuple(
+        Provenance(
+            name=source.name,
+            license=source.license,
+            documents=int(documents[place]),
+            text_bytes=int(size[place]),
+            symbols=int(symbols[place]),
+            epochs=round(float(epochs[place]), 6) if trained[place] else 0.0,
+            made_by=made_by(source),
         )
-    return tuple(told)
+        for place, source in enumerate(config.sources)
+    )
 
 
 def _fill(lengths: np.ndarray, config: PipelineConfig) -> float:
-    lengths = lengths[:_PACKED]
+    lengths = lengths[:_PACKED].astype(np.int64)
     starts = np.cumsum(lengths) - lengths
     return round(pack_rows(starts, lengths, config.output.seq_len, config.output.seed).fill(config.output.seq_len), 6)
 

@@ -5,10 +5,11 @@ Every file is written under a temporary name and renamed; a piece of work is fin
 
 import json
 import os
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -70,10 +71,49 @@ def write_columns(path: Path, columns: Columns) -> None:
 
 def read_columns(path: Path) -> Columns:
     """Return a table of arrays. Raises DataError if it is damaged."""
+    with _told_of(path), np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+class StoredTable:
+    """A table that is on disk: of its columns those parts are read that somebody looks at."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._columns: dict[str, tuple[np.dtype, tuple[int, ...], int]] = {}
+        with _told_of(path), path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            for member in archive.infolist():
+                self._columns[member.filename.removesuffix(".npy")] = _header(file, member)
+
+    @property
+    def rows(self) -> int:
+        """The length of its first column."""
+        return next(iter(self._columns.values()))[1][0]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Return a column, mapped into memory."""
+        dtype, shape, offset = self._columns[name]
+        if 0 in shape:  # nothing cannot be mapped
+            return np.zeros(shape, dtype)
+        with _told_of(self._path):
+            return np.memmap(self._path, dtype, "r", offset, shape)
+
+
+def _header(file: BinaryIO, member: zipfile.ZipInfo) -> tuple[np.dtype, tuple[int, ...], int]:
+    """Return type, shape and place of an array that lies unpacked in an archive."""
+    file.seek(member.header_offset + 26)  # two lengths, of what stands between them and the array's own header
+    file.seek(int.from_bytes(file.read(2), "little") + int.from_bytes(file.read(2), "little"), os.SEEK_CUR)
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    return dtype, shape, file.tell()
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Raise DataError for what is wrong with a table."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
+        yield
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: is damaged ({error}). Delete its folder and run the pipeline again.") from None
 
 

@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from smidgen.data.pipeline.parts import read_json
 from smidgen.data.pipeline.reading import Split, can_read, can_split, first_line_from
 from smidgen.errors import DataError
 
+_KIND = re.compile(r"\.[a-z]+(\.gz|\.zst)?$")
+
 
 @dataclass
 class Listing:
@@ -23,6 +26,8 @@ class Listing:
     """In the order of the sources, then of the names of their files."""
     file_bytes: int = 0
     """Bytes of the files as they lie on disk."""
+    bytes_of: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Bytes of the files by source and kind."""
     passed_over: Counter[str] = field(default_factory=Counter)
     """Files of other formats, by suffix."""
     has_large: bool = False
@@ -53,6 +58,7 @@ def list_sources(config: PipelineConfig) -> Listing:
                 continue
             found = True
             listing.file_bytes += file.size
+            listing.bytes_of[source.name, kind_of(file.name)] += file.size
             state.update(
                 f"{source.name}\0{file.name}\0{file.size}\0{file.changed}\0".encode("utf-8", "surrogateescape")
             )
@@ -64,6 +70,12 @@ def list_sources(config: PipelineConfig) -> Listing:
             )
     listing.state = state.hexdigest()
     return listing
+
+
+def kind_of(name: str) -> str:
+    """Return the kind of a file by its name: `.jsonl.zst`."""
+    found = _KIND.search(name.lower())
+    return found[0] if found else ""
 
 
 def made_by(source: SourceConfig) -> dict[str, Any] | None:

@@ -44,6 +44,13 @@ def passes_of(configs: Sequence[Any]) -> list[Pass]:
     return [*passes, Pass(opening, tuple(alone), None)]
 
 
+def held_by(config: Any, rows: int) -> int:
+    """Return the bytes of memory that a step over the whole corpus takes to decide, from tables of so many rows."""
+    step = build_step(config)
+    assert isinstance(step, CorpusStep)
+    return step.held(rows)
+
+
 def step_names(configs: Sequence[Any]) -> list[str]:
     """Return what each step is called in counts and the report: its type, numbered where it comes twice."""
     names: list[str] = []

@@ -169,12 +169,15 @@ def merged(tallies: Iterable[Tally]) -> Tally:
     return whole
 
 
-def count_verdict(tally: StepTally, record: Record, verdict: Kept | Dropped) -> None:
-    """Count what a step said of a document."""
+def count_verdict(tally: StepTally, record: Record, verdict: Kept | Dropped, size: int | None = None) -> int:
+    """Count what a step said of a document, of so many bytes if that is known; return the bytes that go on."""
     if isinstance(verdict, Dropped):
         tally.drop(verdict.reason, record.id, verdict.detail, record.text)
-    else:
-        tally.keep(verdict, len(text_bytes(verdict.text)))
+        return 0
+    if size is None or verdict.text is not record.text:  # encoding a text only to count it is a tenth of a pass
+        size = len(text_bytes(verdict.text))
+    tally.keep(verdict, size)
+    return size
 
 
 def _step_dict(step: StepTally) -> dict[str, Any]:

@@ -124,8 +124,7 @@ class Worker:
         tally, parts, kept, held = Tally(), list[str](), list[Record](), 0
         this = self._pass(piece)
         is_last = piece.kind == "clean" and this.closing is None
-        for record in self._judged(piece, this, tally):
-            size = len(text_bytes(record.text))
+        for record, size in self._judged(piece, this, tally):
             if is_last:
                 tally.cleaned.pass_by(record.source, size)
             # What one part becomes stays one part; a file becomes as many as it takes.
@@ -155,27 +154,32 @@ class Worker:
     def _pass(self, piece: Piece) -> Pass:
         return self._passes[piece.turn] if piece.kind == "clean" else Pass(None, (), None)
 
-    def _judged(self, piece: Piece, this: Pass, tally: Tally) -> Iterator[Record]:
-        """Yield what is left of each document after the steps of this pass."""
+    def _judged(self, piece: Piece, this: Pass, tally: Tally) -> Iterator[tuple[Record, int]]:
+        """Yield what is left of each document after the steps of this pass, and its bytes."""
         judges = [(place, self._judge(place, this)) for place in this.places]
         shown = self._shown(this)
-        for record in self._read(piece, tally):
-            if record.key in shown:
+        for record, size in self._read(piece, tally):
+            if shown and record.key in shown:
                 tally.show(record)
             for place, judge in judges:
                 verdict = judge(record)
-                if isinstance(verdict, Kept) and not verdict.text.strip():
+                if isinstance(verdict, Kept) and verdict.text is not record.text and not verdict.text.strip():
                     verdict = Dropped("nothing left")
-                count_verdict(tally.of(place), record, verdict)
+                size = count_verdict(tally.of(place), record, verdict, size)
                 if isinstance(verdict, Dropped):
                     break
-                record = replace(record, text=verdict.text)
+                if verdict.text is not record.text:
+                    record = replace(record, text=verdict.text)
             else:
-                yield replace(record, text=text_bytes(record.text).decode("utf-8", "replace"))
+                written = _writable(record)
+                if size is None or written is not record:
+                    size = len(text_bytes(written.text))
+                yield written, size
 
-    def _read(self, piece: Piece, tally: Tally) -> Iterator[Record]:
+    def _read(self, piece: Piece, tally: Tally) -> Iterator[tuple[Record, int | None]]:
+        """Yield the documents of a piece, and their bytes if they had to be counted."""
         if piece.part is not None:
-            yield from read_part(self._folder / piece.part)
+            yield from ((record, None) for record in read_part(self._folder / piece.part))
             return
         assert piece.split is not None
         for item in read_split(piece.split, self._config.document_bytes):
@@ -187,7 +191,7 @@ class Worker:
                 size = len(text_bytes(item.text))
                 tally.of(READING).kept.add(size)
                 tally.read.pass_by(item.source, size)
-                yield item
+                yield item, size
 
     def _judge(self, place: int, this: Pass) -> Any:
         step = self._steps[place]
@@ -309,6 +313,12 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
             batch, characters = [], 0
     if batch:
         yield batch
+
+
+def _writable(record: Record) -> Record:
+    """Return a document that can be written: half a pair of surrogates becomes U+FFFD."""
+    text = record.text if record.text.isascii() else text_bytes(record.text).decode("utf-8", "replace")
+    return record if text == record.text else replace(record, text=text)
 
 
 def _alone(step: Any, record: Record) -> Kept | Dropped:

@@ -75,7 +75,7 @@ class Sieve:
             return "exact copy"
         if self._near is not None:
             columns = self._near.collect([Record(str(number), text)])
-            for band, minima in zip(columns["bands"], columns["minima"], strict=True):
+            for band, minima in zip(columns["bands"].T, columns["minima"], strict=True):
                 places = list(enumerate(band.tolist()))
                 for other in (one for place in places for one in self._bands.get(place, ())):
                     pair = np.stack([minima, other])
