@@ -17,6 +17,7 @@ from smidgen.data.synthetic.make import make_text
 from smidgen.data.synthetic.spec import Draft, SyntheticConfig, TemplateWriter
 from smidgen.errors import ConfigError, DataError, RunError
 from smidgen.journey.synthesis import open_writer
+from smidgen.reports.data_report import render_data_report
 from smidgen.tokenizers.bytes import ByteTokenizer
 
 pytest.importorskip("pyarrow")
@@ -101,6 +102,10 @@ def test_the_village_is_a_generator_and_a_pipeline_tells_how_its_source_was_made
     assert counts["cleaned"]["sources"]["village"][0] == told["counts"]["kept"] == 60
     manifest = TokenShards(next((tmp_path / "out").glob("data/*"))).manifest
     assert manifest.sources[0].made_by == told
+    page = render_data_report(counts)
+    assert "is text that was made" in page
+    assert "generator, type: village" in page
+    assert f"counts, kept: {told['counts']['kept']}" in page
 
 
 @pytest.mark.parametrize(

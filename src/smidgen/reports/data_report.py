@@ -17,6 +17,8 @@ Record = Mapping[str, Any]
 
 _REASONS_TOLD = 3
 _LANGUAGES = 14
+_FACT = 400
+"""Characters that are told of how a source was made, of each fact: a list of prompts can be long."""
 
 
 def render_data_report(counts: Record) -> str:
@@ -35,6 +37,7 @@ def render_data_report(counts: Record) -> str:
             languages=Markup(draw_bars(languages_of(counts))),
             sources=source_rows(counts),
             source_columns=SOURCE_COLUMNS,
+            made=[(source["name"], _made(source["made_by"])) for source in counts["sources"] if source.get("made_by")],
             steps=[_step(step) for step in counts["steps"]],
             clusters=[_cluster(step) for step in counts["steps"] if step.get("cluster_sizes")],
             notes=_notes(counts),
@@ -101,6 +104,19 @@ def source_rows(counts: Record) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def _made(told: Record, within: str = "") -> list[tuple[str, str]]:
+    """Return how a source was made, each fact by its name; those in tables by the names of both."""
+    facts: list[tuple[str, str]] = []
+    for name, value in told.items():
+        called = f"{within}{name.replace('_', ' ')}"
+        if isinstance(value, dict):
+            facts += _made(value, f"{called}, ")
+        elif value not in (None, "", []):
+            text = _plain(value)
+            facts.append((called, text if len(text) <= _FACT else text[:_FACT] + "…"))
+    return facts
 
 
 def _tiles(counts: Record) -> list[tuple[str, str, str]]:
