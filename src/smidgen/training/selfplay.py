@@ -53,7 +53,8 @@ class SelfPlayConfig(Config):
     """How much of what a role has earned on average a match leaves of it; 0.95 in SPIRAL."""
     discount: Annotated[float, Field(gt=0, le=1)] = 0.7
     """What a role's move counts of what its next one does; below 1, the last moves are blamed and praised most. 1 in
-    SPIRAL; with openings, 0.7 won 61.5% against chance in 4 minutes where 1 won 52.8% in 6 (LOG.md, 2026-11-22)."""
+    SPIRAL; with openings, 0.7 at a rate of 5e-4 won 61.5% against chance in 4 minutes, 1 at 3e-4 52.8% in 6 (LOG.md,
+    2026-11-22)."""
     past_every: Annotated[int, Field(ge=1)] = 10
     """Steps after which the weights are kept as a past self; the first ones are."""
     past_kept: Annotated[int, Field(ge=1)] = 10
