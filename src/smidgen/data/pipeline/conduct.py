@@ -58,6 +58,8 @@ from smidgen.tokenizers.loading import load_tokenizer
 
 PACKAGES = ("daft", "ftfy", "numpy", "pyarrow", "pycld2", "resiliparse", "tokenizers", "alt-profanity-check")
 """What takes part in the result: work begun with other versions of these is begun anew."""
+TABLES = 2
+"""Changes with what the steps collect: tables of before are not decided on by steps of now."""
 CLUSTERS = 6
 _COPIES_SHOWN = 3
 
@@ -105,7 +107,7 @@ def prepare_pipeline(
 
 def _state(config: PipelineConfig, listing: Listing) -> str:
     versions = {name: _version(name) for name in ("smidgen", *PACKAGES)}
-    known = json.dumps([FORMAT, config.model_dump(mode="json"), listing.state, versions], sort_keys=True)
+    known = json.dumps([FORMAT, TABLES, config.model_dump(mode="json"), listing.state, versions], sort_keys=True)
     return hashlib.sha256(known.encode()).hexdigest()[:16]
 
 
