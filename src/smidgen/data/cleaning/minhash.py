@@ -188,14 +188,16 @@ class Near:
             raise DataError(
                 f"near: {documents:,} documents are more than the 4,294,967,295 it tells apart. Cut them up."
             )
-        first, waiting = np.arange(documents, dtype=np.uint32), np.zeros(0, np.uint64)
+        first = np.arange(documents, dtype=np.uint32)
         for band in range(self.banding.bands):
+            waiting = [np.zeros(0, np.uint64)]
             for pairs in _candidates(_ranked(tables, band, documents)):
-                waiting = np.union1d(waiting, pairs[_are_apart(first, pairs)])
-                if len(waiting) >= _PAIRS:
-                    self._join_close(tables, first, waiting)
-                    waiting = waiting[:0]
-        self._join_close(tables, first, waiting)
+                waiting.append(pairs[_are_apart(first, pairs)])
+                if sum(map(len, waiting)) >= _PAIRS:
+                    self._join_close(tables, first, np.concatenate(waiting))
+                    waiting = waiting[:1]
+            # Before the next band, which finds most of the same pairs again: those joined by now are not looked at.
+            self._join_close(tables, first, np.concatenate(waiting))
         for at in range(0, documents, _PAIRS):
             first[at : at + _PAIRS] = _roots(first, first[at : at + _PAIRS])
         dropped = np.flatnonzero(first != np.arange(documents, dtype=np.uint32))
