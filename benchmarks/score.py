@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
@@ -39,8 +40,13 @@ def load_items(chosen: argparse.Namespace) -> dict[str, list[ChoiceItem]]:
         task = load_suite_task(name, chosen.data)
         assert isinstance(task, ChoiceTask)
         items = list(task.items())
-        loaded[name] = [items[at * len(items) // chosen.limit] for at in range(min(chosen.limit, len(items)))]
+        n = min(chosen.limit, len(items))
+        loaded[name] = [items[at * len(items) // n] for at in range(n)]
     return loaded
+
+
+Said = list[list[tuple[float, bool]]]
+"""Of each item and candidate its log-probability in nats, and whether each of its symbols was the likeliest."""
 
 
 def open_ours():
@@ -51,9 +57,9 @@ def open_ours():
     loaded = load_model(MODEL, dtype=torch.bfloat16)
     model = prepare_for_decoding(loaded.model)
 
-    def score(items: list[ChoiceItem], batch: int) -> list[list[float]]:
+    def score(items: list[ChoiceItem], batch: int) -> Said:
         found = iter(score_choices(model, loaded.tokenizer, [choice for item in items for choice in item.choices]))
-        return [[next(found).nats for _ in item.choices] for item in items]
+        return [[(one.nats, one.greedy) for one in islice(found, len(item.choices))] for item in items]
 
     return score
 
@@ -68,7 +74,7 @@ def open_peer(dtype: str):
     transformers.logging.set_verbosity_error()
     peer = HFLM(pretrained=str(pull(MODEL)), dtype={"fp32": "float32", "bf16": "bfloat16"}[dtype], device="cpu")
 
-    def score(items: list[ChoiceItem], batch: int) -> list[list[float]]:
+    def score(items: list[ChoiceItem], batch: int) -> Said:
         requests = [
             Instance("loglikelihood", {}, (choice.context, choice.continuation), number)
             for item in items
@@ -76,13 +82,13 @@ def open_peer(dtype: str):
         ]
         peer.batch_size_per_gpu = batch
         found = iter(peer.loglikelihood(requests, disable_tqdm=True))
-        return [[next(found)[0] for _ in item.choices] for item in items]
+        return [[(nats, bool(greedy)) for nats, greedy in islice(found, len(item.choices))] for item in items]
 
     return score
 
 
 def work(chosen: argparse.Namespace) -> None:
-    """Answer requests `task items batch` on standard input with one JSON line each."""
+    """Answer requests `task first last batch` on standard input with one JSON line each."""
     out, sys.stdout = sys.stdout, sys.stderr  # libraries talk
     loaded = load_items(chosen)
     if chosen.worker == OURS:
@@ -93,11 +99,11 @@ def work(chosen: argparse.Namespace) -> None:
     score(loaded[next(iter(loaded))][:16], 8)
     print(json.dumps("ready"), file=out, flush=True)
     for line in sys.stdin:
-        name, n, batch = line.split()
+        name, first, last, batch = line.split()
         started, worked = time.perf_counter(), time.process_time()
-        nats = score(loaded[name][: int(n)], int(batch))
+        said = score(loaded[name][int(first) : int(last)], int(batch))
         seconds, worked = time.perf_counter() - started, time.process_time() - worked
-        print(json.dumps({"seconds": seconds, "cpu_seconds": worked, "nats": nats}), file=out, flush=True)
+        print(json.dumps({"seconds": seconds, "cpu_seconds": worked, "said": said}), file=out, flush=True)
 
 
 class Contestant:
@@ -116,8 +122,8 @@ class Contestant:
             sys.exit("a contestant has died; what it said stands above.")
         return json.loads(line)
 
-    def ask(self, task: str, n: int, batch: int) -> dict:
-        self.process.stdin.write(f"{task} {n} {batch}\n")
+    def ask(self, task: str, items: slice, batch: int) -> dict:
+        self.process.stdin.write(f"{task} {items.start} {items.stop} {batch}\n")
         self.process.stdin.flush()
         return self.read()
 
@@ -131,13 +137,14 @@ def find_best_peer(peers: dict[str, Contestant], settings: list[str], tasks: lis
     seconds = {}
     for setting in settings:
         dtype, batch = setting.split()
-        seconds[setting] = sum(peers[dtype].ask(task, n, int(batch))["seconds"] for task in tasks)
+        seconds[setting] = sum(peers[dtype].ask(task, slice(0, n), int(batch))["seconds"] for task in tasks)
         print(f"lm-eval {setting:<8} {seconds[setting]:>8.1f} s for {n} items of each task", flush=True)
     return min(seconds, key=seconds.__getitem__)
 
 
-def decisions(nats: list[list[float]]) -> list[int]:
-    return [values.index(max(values)) for values in nats]
+def decisions(said: Said) -> list[int]:
+    """Return the likeliest candidate of each item, of equals the first; of a cloze, whether it is what is said."""
+    return [max(range(len(item)), key=lambda at: item[at][0]) if len(item) > 1 else int(item[0][1]) for item in said]
 
 
 def compare(task: str, n: int, sides: dict[str, Contestant], batch: int, rounds: int) -> dict:
@@ -147,13 +154,13 @@ def compare(task: str, n: int, sides: dict[str, Contestant], batch: int, rounds:
     answers = {}
     for _ in range(rounds):
         for side, contestant in sides.items():
-            answer = contestant.ask(task, n, batch)
+            answer = contestant.ask(task, slice(0, n), batch)
             seconds[side].append(answer["seconds"])
             cpu_seconds[side].append(answer["cpu_seconds"])
-            answers[side] = answer["nats"]
+            answers[side] = answer["said"]
     ours, theirs = (median(values) for values in seconds.values())
     ours_cpu, theirs_cpu = (median(values) for values in cpu_seconds.values())
-    same = sum(a == b for a, b in zip(*(decisions(nats) for nats in answers.values()), strict=True))
+    same = sum(a == b for a, b in zip(*map(decisions, answers.values()), strict=True))
     n_items = len(answers[OURS])
     return {
         "task": task,

@@ -170,7 +170,8 @@ def run_choices(
                 progress(len(answers) + len(unfit), len(items))
     if not answers:
         raise DataError(f"task {task.name}: no item fits a context of {scorer.max_len} symbols.")
-    scored = tuple(_score(item, answers[key], task) for item, key in zip(items, keys, strict=True) if key in answers)
+    answered = ((item, answers[key]) for item, key in zip(items, keys, strict=True) if key in answers)
+    scored = tuple(score_item(item, answer, task) for item, answer in answered)
     return ChoiceResult(task, scorer.protocol, scored, tuple(unfit), limit, items_hash(keys), reused)
 
 
@@ -211,7 +212,8 @@ def _said(likelihoods: Sequence[Likelihood]) -> Answer:
     )
 
 
-def _score(item: ChoiceItem, answer: Answer, task: ChoiceTask) -> ItemScore:
+def score_item(item: ChoiceItem, answer: Answer, task: ChoiceTask) -> ItemScore:
+    """Return what an answer is worth by each metric of the task; candidates that are alike share the point."""
     scores: dict[Metric, float] = {}
     for metric in task.metrics:
         if metric == "accuracy":
