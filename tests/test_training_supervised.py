@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from model_zoo import MODELS, VOCAB, randomized, tiny
+from model_zoo import EVERY_MODEL, MODELS, VOCAB, randomized, tiny
 from smidgen.data.batch import Batch
 from smidgen.data.supervised import ExampleStream, StepLayout, encode_examples, read_talks
 from smidgen.errors import CheckpointError, ConfigError, DataError, TrainingError
@@ -70,6 +70,32 @@ def test_what_is_not_taught_costs_no_logits_and_changes_nothing(monkeypatch):
     one, other = next_token(model, batch, sums).loss, next_token(model, plain, sums).loss
     torch.testing.assert_close(one, other)
     assert seen == [int((batch.weights > 0).sum()), batch.ids.numel()]
+
+
+@pytest.mark.parametrize("name", ["gqa", "untied", "depth-lora"])
+def test_packed_examples_teach_what_they_teach_in_rows_of_their_own(name):
+    shape = EVERY_MODEL[name].model_copy(update={"vocab_size": BYTES.vocab_size})
+    encoded, chosen = encode_examples(BYTES, TALKS, 100), [5, 0, 17, 3]
+    found = []
+    for batch in (encoded.batch(chosen), encoded.packed(chosen)):
+        model = randomized(shape)
+        out = next_token(model, batch)
+        out.loss.backward()
+        found.append((out.loss.detach(), [weight.grad for weight in model.parameters()], batch.bytes_scored))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
+    assert batch.ids.shape == (1, -(-sum(len(encoded.examples[n].ids) - 1 for n in chosen) // 8) * 8)
+
+
+def test_a_packed_step_has_the_same_examples_in_fewer_symbols():
+    encoded = encode_examples(BYTES, TALKS, 100)
+    layout = StepLayout(10, micro_symbols=150)
+    packed = ExampleStream(encoded.packed, encoded.lengths, layout, packed=True)
+    for number in range(3):
+        micros, apart = packed.step(number), stream(examples=10, micro_symbols=150).step(number)
+        answers = [BYTES.decode(micro.targets[micro.weights > 0].tolist()) for micro in micros]
+        assert sorted("".join(answers)) == sorted("".join(answer for micro in apart for answer in taught(micro)))
+        assert len(micros) <= len(apart)
+        assert all(micro.ids.numel() <= 152 for micro in micros)
 
 
 def test_a_step_reads_each_example_once_an_epoch_sorted_within_memory():

@@ -86,7 +86,9 @@ def learn_by_examples(lesson: Lesson, config: SftConfig) -> Learned:
     found = encode_examples(lesson.tokenizer, talks_of(lesson, config.data, config.pool), config.max_symbols)
     lesson.screen.say(found.note)
     layout = StepLayout(config.examples, config.micro_symbols, lesson.runtime.rank, lesson.runtime.world)
-    stream = ExampleStream(found.batch, found.lengths, layout, lesson.asked.seed)
+    packed = lesson.model.can_branch
+    batch_of = found.packed if packed else found.batch
+    stream = ExampleStream(batch_of, found.lengths, layout, lesson.asked.seed, packed=packed)
     return fit_lesson(lesson, stream.batches_from, NextTokenConfig(), config.learning_rate, [_show_loss(lesson)])
 
 

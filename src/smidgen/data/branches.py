@@ -12,6 +12,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+PADDING = 8
+"""Rows are padded to a multiple of this: few distinct lengths, and matrix products whose sides divide evenly."""
+
+
+def padded(length: int) -> int:
+    """Return the length of a row that holds so many symbols."""
+    return -(-length // PADDING) * PADDING
+
 
 @dataclass(frozen=True)
 class Branches:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from smidgen.data.batch import Batch
+from smidgen.data.branches import lay_out, padded
 from smidgen.data.scored import ScoredBytes
 from smidgen.errors import DataError, TokenizerError
 from smidgen.tokenizers.base import Tokenizer
@@ -48,6 +49,24 @@ def conversation_batch(tokenizer: Tokenizer, conversations: Sequence[Conversatio
     if longest > seq_len + 1:
         raise DataError(f"a conversation has {longest} symbols; at most {seq_len + 1} fit a row. Shorten or drop it.")
     return pad_conversations(conversations, tokenizer.eot_id, ScoredBytes(tokenizer), seq_len)
+
+
+def pack_conversations(conversations: Sequence[Conversation], scored: ScoredBytes | None = None) -> Batch:
+    """Put conversations into one row, one behind the other, none of which sees another."""
+    lengths = [len(conversation.ids) - 1 for conversation in conversations]
+    branches = lay_out([0] * len(lengths), [[length] for length in lengths], padded(sum(lengths)))
+    ids, targets = np.zeros((2, 1, len(branches.positions)), dtype=np.int64)
+    taught = np.zeros(ids.shape, dtype=np.float32)
+    at = 0
+    for conversation, length in zip(conversations, lengths, strict=True):
+        here = slice(at, at + length)
+        ids[0, here], targets[0, here] = conversation.ids[:-1], conversation.ids[1:]
+        taught[0, here] = conversation.weights[1:]
+        at += length
+    told = 0 if scored is None else scored(ids, targets, taught)
+    places = torch.from_numpy(np.flatnonzero(taught))
+    rows = torch.from_numpy(ids), torch.from_numpy(targets), torch.from_numpy(taught)
+    return Batch(*rows, bytes_scored=told, extra={"supervised": places}, branches=branches)
 
 
 def pad_conversations(

@@ -1,8 +1,8 @@
-"""Fine-tuning on conversations: read from files, encoded with the chat mask, one to a row.
+"""Fine-tuning on conversations: read from files, encoded with the chat mask, packed where a model can branch.
 
-One to a row, because nothing in a row hides one text from the next: packed pretraining rows attend across documents,
-which costs 0.0002 bits there (techniques.md, Data), but an example would learn to look for its answer in another. What
-packing saves is saved by length: the examples of a step are sorted and each micro-batch is as wide as its longest.
+Packed rows of pretraining attend across documents, which costs 0.0002 bits there (techniques.md, Data), but an example
+would learn to look for its answer in another: here each is a branch of its own, and sees itself alone. For models that
+cannot branch it is one to a row, those of a step sorted and each micro-batch as wide as its longest.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from smidgen.data.batch import Batch
-from smidgen.data.conversations import Conversation, encode_numbered, pad_conversations
+from smidgen.data.conversations import Conversation, encode_numbered, pack_conversations, pad_conversations
 from smidgen.data.formats import ReadCounts, reader_of
 from smidgen.data.scored import ScoredBytes
 from smidgen.data.stream import EpochOrder
@@ -107,6 +107,10 @@ class ExampleSet:
         """Return some examples as one batch, as wide as the longest."""
         return pad_conversations([self.examples[index] for index in chosen], self.padding, self.scored)
 
+    def packed(self, chosen: Sequence[int]) -> Batch:
+        """Return some examples as one row, none of which sees another: for models that `can_branch`."""
+        return pack_conversations([self.examples[index] for index in chosen], self.scored)
+
 
 def encode_examples(tokenizer: Tokenizer, talks: Iterable[Sequence[Message]], max_symbols: int) -> ExampleSet:
     """Encode conversations; those longer than `max_symbols` are left out, counted and told.
@@ -158,12 +162,16 @@ class ExampleStream:
         layout: StepLayout,
         seed: int = 0,
         rows: int = 1,
+        packed: bool = False,
     ) -> None:
-        """Take what makes a batch of some examples, of `rows` rows each, and the symbols of their longest row."""
+        """Take what makes a batch of some examples, of `rows` rows each, and the symbols of their longest row.
+
+        Those that are `packed` take no more symbols than they have.
+        """
         if layout.examples < layout.world:
             raise ConfigError(f"a step of {layout.examples} examples leaves some of {layout.world} processes idle.")
         self.layout = layout
-        self._batch_of, self._lengths, self._rows = batch_of, lengths, rows
+        self._batch_of, self._lengths, self._rows, self._packed = batch_of, lengths, rows, packed
         self._order = EpochOrder(len(lengths), seed)
 
     def step(self, number: int) -> list[Batch]:
@@ -175,12 +183,15 @@ class ExampleStream:
         chosen = self._order.at(number * layout.examples, layout.examples).tolist()
         chosen.sort(key=lambda index: -self._lengths[index])  # stable: equals as they were drawn
         micros: list[list[int]] = []
-        width = 0
+        width = taken = 0
         for index in chosen[layout.rank :: layout.world]:
-            if not micros or (len(micros[-1]) + 1) * self._rows * width > layout.micro_symbols:
+            length = self._lengths[index]
+            wanted = taken + length if self._packed else self._rows * (len(micros[-1]) + 1) * width if micros else 0
+            if not micros or wanted > layout.micro_symbols:
                 micros.append([])
-                width = self._lengths[index]
+                width, taken = length, 0
             micros[-1].append(index)
+            taken += length
         return micros
 
     def batches_from(self, step: int) -> Iterator[Sequence[Batch]]:

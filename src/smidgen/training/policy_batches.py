@@ -8,10 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from smidgen.data.batch import Batch
-from smidgen.data.branches import lay_out
-
-PADDING = 8
-"""Rows are padded to a multiple of this: few distinct lengths, and matrix products whose sides divide evenly."""
+from smidgen.data.branches import lay_out, padded
 
 
 class Answered(Protocol):
@@ -49,7 +46,7 @@ def policy_batches(
     answers = sorted((one for group in rated for one in group), key=lambda pair: -_length(pair[0]))
     batches = []
     while answers:
-        n_rows = max(1, micro_symbols // _padded(_length(answers[0][0])))
+        n_rows = max(1, micro_symbols // padded(_length(answers[0][0])))
         batches.append(_batch(answers[:n_rows]))
         answers = answers[n_rows:]
     return batches
@@ -64,7 +61,7 @@ def _cut(groups: Sequence[Sequence[Rated]], most: int) -> Iterator[list[Rated]]:
     for group in groups:
         part: list[Rated] = []
         for one in sorted(group, key=lambda pair: -_length(pair[0])):
-            if part and _padded(_size([*part, one])) > most:
+            if part and padded(_size([*part, one])) > most:
                 yield part
                 part = []
             part.append(one)
@@ -75,7 +72,7 @@ def _gather(parts: Iterable[list[Rated]], most: int) -> Iterator[list[list[Rated
     """Yield parts together that have `most` symbols or less, the longest first."""
     together: list[list[Rated]] = []
     for part in sorted(parts, key=_size, reverse=True):
-        if together and _padded(sum(map(_size, together)) + _size(part)) > most:
+        if together and padded(sum(map(_size, together)) + _size(part)) > most:
             yield together
             together = []
         together.append(part)
@@ -91,12 +88,8 @@ def _length(answer: Answered) -> int:
     return len(answer.prompt) + len(answer.symbols) - 1
 
 
-def _padded(length: int) -> int:
-    return -(-length // PADDING) * PADDING
-
-
 def _batch(rated: Sequence[Rated]) -> Batch:
-    shape = len(rated), _padded(max(_length(answer) for answer, _ in rated))
+    shape = len(rated), padded(max(_length(answer) for answer, _ in rated))
     ids, targets = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     weights, log_probs = torch.zeros(shape), torch.zeros(shape)
     for row, (answer, _) in enumerate(rated):
@@ -109,7 +102,7 @@ def _batch(rated: Sequence[Rated]) -> Batch:
 
 
 def _tree(parts: Sequence[Sequence[Rated]]) -> Batch:
-    shape = 1, _padded(sum(map(_size, parts)))
+    shape = 1, padded(sum(map(_size, parts)))
     ids, targets = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     weights, log_probs = torch.zeros(shape), torch.zeros(shape)
     at = 0

@@ -33,7 +33,7 @@ class NextToken:
 
     def __call__(self, model: Model, batch: Batch, sums: CrossEntropy = cross_entropy_sums) -> LossSum:
         """Return the summed next-symbol loss of a batch."""
-        features, own_losses = model.features_and_losses(batch.ids, batch.targets, batch.weights)
+        features, own_losses = model.features_and_losses(batch.ids, batch.targets, batch.weights, batch.branches)
         softening = Softening(self.config.label_smoothing, self.config.z_loss)
         features, targets, weights = features.flatten(0, 1), batch.targets.flatten(), batch.weights.flatten()
         if "supervised" in batch.extra:  # of most conversations little is taught, and only that needs logits
