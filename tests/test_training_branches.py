@@ -43,7 +43,7 @@ def told(model, batches):
         places = batch.supervised_places()
         for row in range(batch.n_sequences):
             own = places[batch.sequences_of(places) == row]
-            found[tuple(batch.targets.flatten()[own].tolist())] = float(sums[row])
+            found[tuple(batch.targets.flatten()[own].tolist())] = sums[row].item()
     return found
 
 
