@@ -22,9 +22,10 @@ ALIGNMENT = 16
 """Rows a product is filled up to: what is behind the weights stays aligned, and oneDNN computes blocks of 16 anyway."""
 
 
-FEW_ROWS = 64
-"""Rows up to which what adapters add to bf16 is computed in fp32: oneDNN takes 15 to 25 us for a bf16 product with so
-narrow a matrix, fp32 3 to 15. A symbol of 8 rows of SmolLM2-135M with LoRA: 3 ms less of 30."""
+FEW_ROWS = 8
+"""Rows up to which what adapters add to bf16 is computed in fp32: oneDNN takes 15 to 30 us for a bf16 product with so
+narrow a matrix, fp32 4 to 20 for 8 rows; for 32 it takes longer, for 64 rows of 3,072 outputs thirty times as long. A
+symbol of 8 rows of SmolLM2-135M with LoRA: 3 ms less of 30."""
 
 
 class Cores(nn.Module):
