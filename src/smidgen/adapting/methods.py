@@ -75,7 +75,7 @@ def _learn_by_rewards(lesson: Lesson, config: RlConfig) -> Learned:
         lesson.asked.seed,
         lesson.runtime,
         see,
-        functools.cache(lesson.screen.say),
+        lesson.screen.say,
         functools.partial(as_it_was, lesson.adapter, begun) if config.objective.kl else None,
     )
     return fit_lesson(lesson, source, config.objective, config.learning_rate)

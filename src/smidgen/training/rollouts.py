@@ -190,8 +190,8 @@ class OnPolicy:
     seed: int
     runtime: Runtime
     on_seen: Callable[[Seen], object] = lambda seen: None
-    say_once: Callable[[str], object] = lambda sentence: None
-    """Told what is left out, each time; whoever listens needs it once."""
+    say: Callable[[str], object] = lambda sentence: None
+    """Told once that prompts are left out."""
     reference: Callable[[], AbstractContextManager[object]] | None = None
     """A context within which the model is the one that must not be left behind; None: the objective asks for none."""
 
@@ -240,7 +240,7 @@ class OnPolicy:
 
         Raises DataError if a thousand in a row leave none.
         """
-        tokenizer, left_out = _tokenizer(self.engine), 0
+        tokenizer, left_out, is_told = _tokenizer(self.engine), 0, False
         for example in self.task.training_examples(self.seed):
             length = len(encode_chat(tokenizer, self.task.prompt(example), add_generation_prompt=True))
             if length < self.engine.max_len:
@@ -252,7 +252,9 @@ class OnPolicy:
             left_out += 1
             if left_out == PROMPTS_LEFT_OUT:
                 raise DataError(f"{told}; nor had the {left_out - 1:,} before it. Take another task.")
-            self.say_once(f"{told}. Prompts like it are left out.")
+            if not is_told:
+                self.say(f"{told}. Prompts like it are left out.")
+                is_told = True
 
     def _compared(self, batch: Batch) -> Batch:
         """Add what the model says before it learns, and what the reference does, where either is asked for."""
