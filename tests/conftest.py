@@ -15,6 +15,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers on two cores: more 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Let no bytes name a test: gzip writes the time into them, and two workers then collect different tests."""
+    return argname if isinstance(val, bytes) else None
+
+
 class Outcome(NamedTuple):
     """How a command ended."""
 
