@@ -5,9 +5,10 @@ as many answers, sample at temperature 1 and never stop an answer early. Each co
 steps are timed inside its own training loop (median, the first left out), its memory is the peak of what the process
 held, imports and all. They take turns, a run of a few steps each (A B A B). Bars: a third of the seconds of TRL's best
 of fp32 and bf16, half of its memory. As TRL comes: eight answers at once, each depth computed again in the backward
-pass; `--micro 2 --keep` is the fastest way for both.
+pass. TRL can do that with all depths or none; we do it with as many as half of its memory asks for.
 
-    python -m benchmarks.rl_step [--quick] [--threads N] [--adapter lora:r=8] [--prompts 1,4] [--micro N] [--keep]
+    python -m benchmarks.rl_step [--quick] [--threads N] [--adapter lora:r=8] [--prompts 1,4] [--micro N]
+        [--recompute 0.75,0.4]
 """
 
 import argparse
@@ -96,7 +97,7 @@ def train_ours(chosen: argparse.Namespace, n_prompts: int, spoken: list[float]) 
         )
         optimizer = AdamWConfig(learning_rate=1e-5, weight_decay=0.0)
         training = TrainConfig(
-            budget=StepBudget(steps=chosen.steps), optimizer=optimizer, compile="off", recompute=not chosen.keep
+            budget=StepBudget(steps=chosen.steps), optimizer=optimizer, compile="off", recompute=float(chosen.recompute)
         )
         ends: list[float] = [time.perf_counter()]
         fit(
@@ -153,7 +154,7 @@ def train_theirs(chosen: argparse.Namespace, n_prompts: int, dtype: str) -> list
         max_steps=chosen.steps,
         bf16=False,
         use_cpu=True,
-        gradient_checkpointing=not chosen.keep,
+        gradient_checkpointing=float(chosen.recompute) > 0,
         save_strategy="no",
         report_to=[],
         logging_strategy="no",
@@ -186,20 +187,20 @@ def work(chosen: argparse.Namespace) -> None:
     print(json.dumps({"seconds": seconds[1:], "megabytes": megabytes, "answering": spoken[1:]}))
 
 
-def ask(side: str, n_prompts: int, chosen: argparse.Namespace) -> dict:
+def ask(side: str, n_prompts: int, recompute: str, chosen: argparse.Namespace) -> dict:
     command = [sys.executable, "-m", "benchmarks.rl_step", "--worker", side, "--prompts", str(n_prompts)]
     command += ["--adapter", chosen.adapter, "--steps", str(chosen.steps), "--threads", str(chosen.threads)]
-    command += ["--micro", str(chosen.micro), *(["--keep"] if chosen.keep else [])]
+    command += ["--micro", str(chosen.micro), "--recompute", recompute]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare(n_prompts: int, rounds: int, chosen: argparse.Namespace) -> dict:
+def compare(n_prompts: int, recompute: str, chosen: argparse.Namespace) -> dict:
     """Let the sides take turns, print their lines and return ours beside the best of theirs."""
     told: dict[str, list[dict]] = {side: [] for side in SIDES}
-    for _ in range(rounds):
+    for _ in range(chosen.rounds):
         for side in SIDES:
-            told[side].append(ask(side, n_prompts, chosen))
+            told[side].append(ask(side, n_prompts, recompute, chosen))
     figures = {
         side: {
             "seconds": median(second for one in runs for second in one["seconds"]),
@@ -212,8 +213,19 @@ def compare(n_prompts: int, rounds: int, chosen: argparse.Namespace) -> dict:
     ratios = {"seconds": best["seconds"] / ours["seconds"], "memory": best["megabytes"] / ours["megabytes"]}
     for side, figure in figures.items():
         mark = f"{ratios['seconds']:>9.2f}{ratios['memory']:>9.2f}" if side == "smidgen" else ""
-        print(f"{n_prompts:<9}{side:<12}{figure['seconds']:>10.2f}{figure['megabytes']:>10.0f}{mark}", flush=True)
-    return {"prompts": n_prompts, "ratios": ratios, "ours": ours, "peer": best, "figures": figures}
+        again = f"{float(recompute):.0%}" if side == "smidgen" else "all" if float(recompute) else "none"
+        print(
+            f"{n_prompts:<9}{again:<7}{side:<12}{figure['seconds']:>10.2f}{figure['megabytes']:>10.0f}{mark}",
+            flush=True,
+        )
+    return {
+        "prompts": n_prompts,
+        "recompute": float(recompute),
+        "ratios": ratios,
+        "ours": ours,
+        "peer": best,
+        "figures": figures,
+    }
 
 
 def options() -> argparse.Namespace:
@@ -224,7 +236,11 @@ def options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--adapter", default="lora:r=8", help="what is trained: lora:r=N or full")
     parser.add_argument("--micro", type=int, default=8, help="answers of a micro-batch: the memory of a step")
-    parser.add_argument("--keep", action="store_true", help="keep what is inside each depth for the backward pass")
+    parser.add_argument(
+        "--recompute",
+        default="0.75,0.4",
+        help="share of the depths computed again in the backward pass, for each number of prompts; 0: none",
+    )
     parser.add_argument("--prompts", default="1,4")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -238,12 +254,11 @@ def main() -> None:
         return
     if chosen.quick:
         chosen.prompts, chosen.steps, chosen.rounds = "1", 3, 1
-    told = f"{ANSWERS} answers of {SYMBOLS} symbols, {chosen.micro} at a time" + (
-        ", kept" if chosen.keep else ", recomputed"
-    )
+    told = f"{ANSWERS} answers of {SYMBOLS} symbols, {chosen.micro} at a time"
     print(f"{MODEL}, {chosen.adapter}, {told}, {chosen.threads} threads\n")
-    print(f"{'prompts':<9}{'side':<12}{'s/step':>10}{'peak MB':>10}{'faster':>9}{'smaller':>9}")
-    cases = [compare(int(n), chosen.rounds, chosen) for n in chosen.prompts.split(",")]
+    print(f"{'prompts':<9}{'again':<7}{'side':<12}{'s/step':>10}{'peak MB':>10}{'faster':>9}{'smaller':>9}")
+    shares = dict(zip(chosen.prompts.split(","), chosen.recompute.split(","), strict=False))
+    cases = [compare(int(n), again, chosen) for n, again in shares.items()]
     weakest = min(cases, key=lambda case: case["ratios"]["seconds"])
     from smidgen.runtime import describe_hardware
 

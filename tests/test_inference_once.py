@@ -96,13 +96,14 @@ def test_weights_come_back_whatever_happens():
     assert any(type(module) is Linear for module in model.modules())
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
 @pytest.mark.parametrize("name", NAMES)
-def test_computing_again_changes_no_gradient(name):
+def test_computing_again_changes_no_gradient(name, share):
     model, adapter = adapted(name, "tinylora:u=2,groups=4")
     model.train()
     ids = some_ids(model.config)
     logits, grads = gradients(model, adapter, ids)
-    recompute(model, on=True)
+    recompute(model, share)
     again, own = gradients(model, adapter, ids)
     torch.testing.assert_close(again, logits, rtol=0, atol=0)
     for weight, grad in grads.items():

@@ -78,7 +78,7 @@ def test_the_gradient_of_a_policy_is_the_same(normalize, again):
             for weight in adapter.weights.values():
                 weight.add_(0.1)
         model.train()
-        recompute(model, on=again)
+        recompute(model, float(again))
         batches = [WeighAnswers(normalize)(batch, None) for batch in batches_of(answers, 1000, branching)]
         total = sum(float(batch.weights.sum()) for batch in batches)
         outs = [Policy(config)(model, batch) for batch in batches]

@@ -1,6 +1,7 @@
 """Laws of the one loop: sums not means, resume is exact, budgets are kept, trouble is answered."""
 
 import math
+import time
 from dataclasses import replace
 
 import pytest
@@ -231,6 +232,23 @@ def test_what_a_spike_has_touched_is_not_saved_and_a_rollback_is():
         build_model(MODELS["gqa"]), endless(), next_token, config, CPU, Outside(load_state=lambda: states[-1])
     )
     assert (resumed.rollbacks, resumed.step) == (1, 60)
+
+
+@pytest.mark.parametrize(("clock", "seconds"), [("wall", 1.5), ("processor", 0.4)])
+def test_one_step_in_which_the_machine_slept_does_not_end_a_run(clock, seconds):
+    """The next would take as long, it was thought: 1.1 seconds, and neither budget has room for that."""
+
+    def sleeping(step):
+        for number, micro in enumerate(endless()(step), start=step):
+            if number == 2:
+                time.sleep(1.1)
+            yield micro
+
+    budget = TimeBudget(seconds=seconds, clock=clock)
+    config = TrainConfig(budget=budget, seq_len=16, batch_tokens=32, compile="off", precision="fp32")
+    done = fit(build_model(MODELS["gqa"]), sleeping, next_token, config, CPU)
+    assert done.step > 3
+    assert done.seconds > 0.8 * seconds
 
 
 def test_a_run_that_is_over_makes_no_further_step_when_resumed():

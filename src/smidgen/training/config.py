@@ -2,13 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from smidgen.config import Config
 from smidgen.training.objectives.build import ObjectiveConfig
 from smidgen.training.objectives.next_token import NextTokenConfig
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Recompute = Annotated[Fraction, BeforeValidator(lambda said: float(said) if isinstance(said, bool) else said)]
+"""A share, or yes or no to all."""
 
 
 class TimeBudget(Config):
@@ -145,8 +147,9 @@ class TrainConfig(Config):
     """Dtype of activations and matrix products; auto: the fastest safe one of this device."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; auto: after a probe, and only when the budget repays it."""
-    recompute: bool = False
-    """Compute each depth once more in the backward pass instead of keeping what is inside it: slower, less memory."""
+    recompute: Recompute = 0.0
+    """Share of the depths that are computed once more in the backward pass instead of keeping what is inside them:
+    slower, less memory. true: all."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """How several processes share the work: each with all weights, or (FSDP2, saves memory) with a part of each."""
     loop_from: Fraction | None = None

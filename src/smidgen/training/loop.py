@@ -55,7 +55,7 @@ def fit(
     outside.note(progress, reason)
     loss_of = parallel.apply(loss_module, config, runtime, compiled)
     progress.compiled = compiled
-    watch, log = LossWatch(config.spike_factor), StepLog(outside, runtime)
+    watch, log = LossWatch(config.spike_factor), StepLog(outside, runtime, lambda: clock.seconds)
     batches = batches_from(progress.data_step)
     run.model.train()
     ended = "budget"

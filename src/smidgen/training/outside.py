@@ -132,18 +132,27 @@ class StepLog:
 
     FLUSH_SECONDS = 0.5
 
-    def __init__(self, outside: Outside, runtime: Runtime) -> None:
-        self._outside = outside
+    def __init__(self, outside: Outside, runtime: Runtime, spent: Callable[[], float]) -> None:
+        """Begin a log; `spent` returns the seconds that the budget has spent, by its own clock."""
+        self._outside, self._spent = outside, spent
         self._world = runtime.world
         self._every_step = runtime.device.type == "cpu"
         self._pending: list[_Pending] = []
-        self._flushed_at = time.monotonic()
-        self.step_seconds = 0.0
-        """Seconds of a recent step, to know whether another one fits the budget."""
+        self._took: tuple[float, ...] = ()
+        self.restart()
 
     def restart(self) -> None:
         """Do not count the time since the last flush: it went into something else than steps."""
-        self._flushed_at = time.monotonic()
+        self._flushed_at, self._spent_at = time.monotonic(), self._spent()
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds of the budget that another step will take, 0 before the first.
+
+        The shorter of the last two: that a machine slept for six minutes within one step says nothing about the next,
+        and had ended a run after one minute of its four.
+        """
+        return min(self._took, default=0.0)
 
     def add(
         self, progress: Progress, micro: Sequence[Batch], means: Mapping[str, Tensor], norm: Tensor, multiplier: float
@@ -172,16 +181,16 @@ class StepLog:
         if not self._pending:
             return []
         known = [(entry, _values(entry.means), float(entry.norm)) for entry in self._pending]
-        now = time.monotonic()
-        self.step_seconds = max(1e-6, (now - self._flushed_at) / len(known))
-        self._flushed_at = now
+        seconds = max(1e-6, (time.monotonic() - self._flushed_at) / len(known))
+        self._took = (*self._took[-1:], (self._spent() - self._spent_at) / len(known))
+        self.restart()
         self._pending.clear()
         for entry, means, norm in known:
-            self._write(progress, entry, means, norm)
+            self._write(progress, entry, means, norm, seconds)
         return [(entry.record["step"], means["loss"]) for entry, means, _ in known]
 
-    def _write(self, progress: Progress, entry: _Pending, means: dict[str, float], norm: float) -> None:
-        outside, speed = self._outside, entry.symbols / self.step_seconds
+    def _write(self, progress: Progress, entry: _Pending, means: dict[str, float], norm: float, seconds: float) -> None:
+        outside, speed = self._outside, entry.symbols / seconds
         loss, nll = means["loss"], means["nll"]
         bits = nll * entry.supervised / entry.bytes_scored / math.log(2) if entry.bytes_scored else None
         peak = outside.peak_flops

@@ -52,7 +52,7 @@ class LossModule(nn.Module):
         for block in self._blocks():
             block._compiled_call_impl = None
         self._sums = cross_entropy_sums
-        recompute(self.model, on=False)
+        recompute(self.model, 0.0)
 
     def _blocks(self) -> list[Block]:
         return [block for stack in self._stacks() for block in stack.layers if isinstance(block, Block)]
@@ -118,7 +118,7 @@ def wrap(model: Model, objective: Objective, config: TrainConfig, runtime: Runti
 
 def apply(loss: LossModule, config: TrainConfig, runtime: Runtime, compiled: bool) -> ParallelLoss:
     """Make the loss what this runtime runs: recompute and compile its parts, then DDP where it is not sharded."""
-    recompute(loss.model, on=config.recompute)
+    recompute(loss.model, config.recompute)
     if compiled:
         loss.compile_parts()
     module: nn.Module = loss
