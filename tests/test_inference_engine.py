@@ -159,6 +159,19 @@ def test_changed_weights_are_never_mixed_with_old_memory():
     assert after.symbols == recompute(model, list(range(40)), 10)[0]
 
 
+def test_a_sequence_can_be_cancelled_outside_of_a_step():
+    """Its row is given away, which is memory that a step has made; Ctrl-C while answers were drawn was a traceback."""
+    model = make("plain")
+    engine = Engine(prepare_for_decoding(model), max_rows=8)
+    first, *others = (engine.add(prompt, STOPLESS) for prompt in PROMPTS)
+    engine.step()
+    engine.cancel(first)
+    while engine.running:
+        engine.step()
+    for prompt, other in zip(PROMPTS[1:], others, strict=True):
+        assert other.symbols == recompute(model, prompt, 10)[0]
+
+
 def test_cancelled_sequences_leave_the_others_alone():
     model = make("plain")
     engine = Engine(model, max_rows=2)

@@ -167,6 +167,7 @@ class Engine:
         self._vectors = RowVectors(self.model)
         self.forget()
 
+    @torch.inference_mode()
     def cancel(self, sequence: Sequence) -> None:
         """End a sequence, waiting or running; one that is done already stays as it is."""
         if sequence.done is None:
