@@ -170,6 +170,27 @@ def test_a_run_that_trained_can_be_a_base_and_one_that_adapts_takes_no_other_opt
     assert smidgen("adapt", run, *asked).code == 0
     assert "is finished" in smidgen("adapt", "runs/it").out
     assert "cannot change a run" in smidgen("adapt", "runs/it", "--adapter", "ia3").err
+    other = smidgen("adapt", run, *asked[:3], "lora:r=2", *asked[4:])
+    assert other.code == 2
+    assert "was begun otherwise" in other.err
+
+
+def test_what_is_not_there_to_learn_from_is_said_before_anybody_is_examined(smidgen: Smidgen, place: Path):
+    """It was said after two exams, minutes with a real model; and nothing is left of a run that never began."""
+    (place / "silent.py").write_text(
+        (place / "capitals.py").read_text() + "\nCapitals.training_examples = lambda self, seed: iter(())\n"
+    )
+    asked = ("adapt", "base", "--adapter", "tinylora:3", "--name", "it", "--steps", "1")
+    for more, why in (
+        (("--task", "capitals.py", "--by", "sft", "--examples", "nowhere.jsonl"), "nowhere.jsonl: is no file"),
+        (("--task", "silent.py", *RL), "is empty"),
+        (("--task", "silent.py", "--by", "sft"), "is empty"),
+    ):
+        told = smidgen(*asked, *more)
+        assert told.code == 2
+        assert why in told.err
+        assert "Examining" not in told.out
+        assert not (place / "runs" / "it").exists()
 
 
 def test_a_run_that_goes_on_learns_no_longer_than_it_was_given(smidgen: Smidgen, place: Path, monkeypatch):
@@ -182,7 +203,7 @@ def test_a_run_that_goes_on_learns_no_longer_than_it_was_given(smidgen: Smidgen,
         seen.append(lesson.budget.seconds)
         return Learned("interrupted", 0, 0.0, 0.0)
 
-    monkeypatch.setitem(conduct.LEARNERS, "rl", stops)
+    monkeypatch.setitem(conduct.METHODS, "rl", conduct.METHODS["rl"]._replace(learn=stops))
     asked = ("adapt", "base", "--task", "capitals.py", "--adapter", "tinylora:3", "--name", "it", "--time", "2m", *RL)
     assert smidgen(*asked).code == smidgen(*asked).code == smidgen("adapt", "runs/it").code == 0
     assert len(set(seen)) == 1

@@ -12,7 +12,7 @@ from smidgen.adapting.config import Adaptation
 from smidgen.adapting.examine import ADAPTED, BASE, CONTROL, Exam, Examination, Examined, Questions, score_name
 from smidgen.adapting.finish import finish, round_numbers
 from smidgen.adapting.lesson import Lesson
-from smidgen.adapting.methods import LEARNERS
+from smidgen.adapting.methods import METHODS
 from smidgen.adapting.request import AdaptRequest, settle
 from smidgen.adapting.selfplay import open_games
 from smidgen.checkpoint import LoadedModel, load_model, load_training_state
@@ -51,6 +51,8 @@ class Begun:
     runtime: Runtime
     screen: Screen
     examination: Examination
+    material: Any
+    """What its method gathered to learn from."""
 
     def ask(self, who: str, shots: int = 0) -> Examined:
         """Let the model sit the exam, the adapter as it is now."""
@@ -81,6 +83,7 @@ def adapt(request: AdaptRequest, screen: Screen, clock: Clock) -> RunDirectory |
                 raise ConfigError(f"adapt runs in one process; torchrun started {runtime.world}. Start it without.")
             asked, run = settle(request)
             if run.is_finished:
+                _same(asked, request, run)
                 screen.say(f"{run.path} is finished: see {run.report}. Use another --name to begin anew.")
                 return run
             held.enter_context(run.lock())
@@ -105,6 +108,7 @@ def _begin(asked: Adaptation, request: AdaptRequest, run: RunDirectory, runtime:
     if goes_on:
         asked = _same(asked, request, run)
     questions = None if asked.game is not None else load_task(asked.task, asked.data, screen.say)
+    screen.say(f"Loading {asked.base}, and preparing {write_adapter(asked.adapter)} ...")
     loaded = load_model(asked.base, torch.float32 if isinstance(asked.adapter, FullConfig) else runtime.dtype)
     for note in loaded.notes:
         screen.say(note)
@@ -115,6 +119,7 @@ def _begin(asked: Adaptation, request: AdaptRequest, run: RunDirectory, runtime:
         exam = open_games(asked, loaded, screen.say)
     else:
         exam = Questions(questions, asked.test_examples, asked.test_symbols)
+    material = METHODS[asked.by.type].gather(asked, asked.by, exam, loaded.tokenizer)
     adapter = attach(loaded.model, asked.adapter)
     if goes_on:
         screen.say(f"Going on with {run.path}.")
@@ -127,7 +132,8 @@ def _begin(asked: Adaptation, request: AdaptRequest, run: RunDirectory, runtime:
         }
         run.write_resolved(facts)
         atomic_write(run.recipe, format_recipe(asked, f"How {run.path.name} was adapted. Change a copy, not this."))
-    return Begun(asked, run, loaded, adapter, runtime, screen, Examination(run.path / "examined.json", exam))
+    examination = Examination(run.path / "examined.json", exam)
+    return Begun(asked, run, loaded, adapter, runtime, screen, examination, material)
 
 
 def _same(asked: Adaptation, request: AdaptRequest, run: RunDirectory) -> Adaptation:
@@ -171,6 +177,7 @@ def _measure_and_learn(begun: Begun, clock: Clock) -> None:
             adapter,
             begun.loaded.tokenizer,
             begun.examination.exam,
+            begun.material,
             _budget(begun, clock, base.figures["seconds"]),
             run,
             begun.runtime,
@@ -178,7 +185,7 @@ def _measure_and_learn(begun: Begun, clock: Clock) -> None:
             tell,
             should_stop,
         )
-        learned = LEARNERS[asked.by.type](lesson, asked.by)
+        learned = METHODS[asked.by.type].learn(lesson, asked.by)
     if not learned.is_over:
         screen.say(f"Stopped at {learned.share:.0%}. Go on with the same command, or: smidgen adapt {run.path}")
         return

@@ -10,7 +10,7 @@ from smidgen.config import Config
 from smidgen.inference import SamplingParams
 from smidgen.surgery.config import AdapterConfig, FullConfig, TinyLoraConfig
 from smidgen.training.advantages import AdvantageConfig
-from smidgen.training.config import Budget, TimeBudget, TokenBudget
+from smidgen.training.config import Budget, Recompute, TimeBudget, TokenBudget
 from smidgen.training.evolution import MOST_CMA_PARAMETERS, CmaEsConfig, StrategyConfig
 from smidgen.training.objectives.policy import PolicyConfig
 from smidgen.training.objectives.preference import PreferenceConfig
@@ -173,8 +173,9 @@ class Adaptation(Config):
     """Longest answer in the test; None: what the longest right one takes, and some. Of a game: the longest move."""
     shots: Annotated[int, Field(ge=0)] = 4
     """Worked examples that the control shows the untrained base: what form alone would gain; 0: no control."""
-    recompute: bool = False
-    """Whether each depth is computed once more in the backward pass instead of being kept: slower, less memory."""
+    recompute: Recompute = 0.0
+    """Share of the depths that are computed once more in the backward pass instead of keeping what is inside them:
+    slower, less memory. true: all."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """Dtype of the base and of activations; adapters train in fp32."""
     base_bits: Literal[8] | None = None

@@ -1,27 +1,31 @@
 """The ways to learn: from rewards, right answers, preferences, oneself, or by search; each a few lines over `fit`.
 
-Playing games is in `selfplay`.
+What a way reads is gathered before anybody is asked anything: a file that is not there must not cost an exam of
+minutes. Playing games is in `selfplay`.
 """
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from smidgen.adapting.config import DpoConfig, RlConfig, SearchMethod, SftConfig, SpinMethod
-from smidgen.adapting.lesson import Learned, Lesson, as_it_was, fit_lesson, talks_of
+from smidgen.adapting.config import Adaptation, DpoConfig, RlConfig, SearchMethod, SftConfig, SpinMethod
+from smidgen.adapting.examine import Exam
+from smidgen.adapting.lesson import Learned, Lesson, as_it_was, fit_lesson, talks_of, task_of
 from smidgen.adapting.selfplay import learn_by_play
 from smidgen.checkpoint import load_training_state, save_training_state
-from smidgen.data.preferences import encode_preferences, read_preferences
-from smidgen.data.supervised import ExampleStream, StepLayout, encode_examples
-from smidgen.errors import CheckpointError
+from smidgen.data.preferences import PairSet, encode_preferences, read_preferences
+from smidgen.data.supervised import ExampleSet, ExampleStream, StepLayout, Talk, encode_examples
+from smidgen.errors import CheckpointError, DataError
 from smidgen.inference import Engine, prepare_for_decoding
 from smidgen.inference.once import held_once
 from smidgen.seeds import derive_seed
+from smidgen.tokenizers.base import Tokenizer
 from smidgen.training.config import TimeBudget, TokenBudget
+from smidgen.training.interrupts import stop_at_once
 from smidgen.training.objectives.next_token import NextTokenConfig
 from smidgen.training.objectives.preference import reference_log_probs
 from smidgen.training.rl_preflight import describe, look_before_learning, require_signal
@@ -83,7 +87,7 @@ def _learn_by_rewards(lesson: Lesson, config: RlConfig) -> Learned:
 
 def learn_by_examples(lesson: Lesson, config: SftConfig) -> Learned:
     """Learn right answers."""
-    found = encode_examples(lesson.tokenizer, talks_of(lesson, config.data, config.pool), config.max_symbols)
+    found: ExampleSet = lesson.material
     lesson.screen.say(found.note)
     layout = StepLayout(config.examples, config.micro_symbols, lesson.runtime.rank, lesson.runtime.world)
     packed = lesson.model.can_branch
@@ -94,7 +98,7 @@ def learn_by_examples(lesson: Lesson, config: SftConfig) -> Learned:
 
 def learn_by_preferences(lesson: Lesson, config: DpoConfig) -> Learned:
     """Prefer the better answers of pairs to the worse ones."""
-    pairs = encode_preferences(lesson.tokenizer, read_preferences(config.data), config.max_symbols)
+    pairs: PairSet = lesson.material
     lesson.screen.say(pairs.note)
     # Before anything is resumed the adapter does nothing: the model is its own reference.
     with answering(lesson.model):
@@ -106,11 +110,10 @@ def learn_by_preferences(lesson: Lesson, config: DpoConfig) -> Learned:
 
 def learn_by_oneself(lesson: Lesson, config: SpinMethod) -> Learned:
     """Prefer the data's answers to the model's own, round by round."""
-    talks = talks_of(lesson, config.data, config.pool)
     spin = Spin(
         lesson.model,
         lesson.tokenizer,
-        talks,
+        lesson.material,
         config.play,
         lesson.asked.seed,
         lesson.runtime,
@@ -172,15 +175,49 @@ def learn_by_search(lesson: Lesson, config: SearchMethod) -> Learned:
     return Learned(found.ended, found.generations, share, found.seconds)
 
 
-LEARNERS: Mapping[str, Callable[[Lesson, Any], Learned]] = {
-    "rl": learn_by_rewards,
-    "sft": learn_by_examples,
-    "dpo": learn_by_preferences,
-    "spin": learn_by_oneself,
-    "search": learn_by_search,
-    "selfplay": learn_by_play,
+class Method(NamedTuple):
+    """How a method's config is carried out."""
+
+    gather: Callable[[Adaptation, Any, Exam, Tokenizer], Any]
+    """Reads what is learned from, before anything else is done; the lesson's `material`."""
+    learn: Callable[[Lesson, Any], Learned]
+
+
+def gather_nothing(asked: Adaptation, config: Any, exam: Exam, tokenizer: Tokenizer) -> None:
+    """Read nothing: players make what they learn from."""
+
+
+def gather_questions(asked: Adaptation, config: RlConfig | SearchMethod, exam: Exam, tokenizer: Tokenizer) -> None:
+    """See that there are questions to learn from; they are drawn as they are needed."""
+    task = task_of(asked, exam)
+    if next(iter(task.training_examples(asked.seed)), None) is None:
+        raise DataError(f"task {task.name}: has no examples to learn from.")
+
+
+def gather_examples(asked: Adaptation, config: SftConfig, exam: Exam, tokenizer: Tokenizer) -> ExampleSet:
+    """Read and encode right answers."""
+    return encode_examples(tokenizer, talks_of(asked, exam, config.data, config.pool), config.max_symbols)
+
+
+def gather_pairs(asked: Adaptation, config: DpoConfig, exam: Exam, tokenizer: Tokenizer) -> PairSet:
+    """Read and encode pairs of answers."""
+    return encode_preferences(tokenizer, read_preferences(config.data), config.max_symbols)
+
+
+def gather_talks(asked: Adaptation, config: SpinMethod, exam: Exam, tokenizer: Tokenizer) -> list[Talk]:
+    """Read conversations."""
+    return talks_of(asked, exam, config.data, config.pool)
+
+
+METHODS: Mapping[str, Method] = {
+    "rl": Method(gather_questions, learn_by_rewards),
+    "sft": Method(gather_examples, learn_by_examples),
+    "dpo": Method(gather_pairs, learn_by_preferences),
+    "spin": Method(gather_talks, learn_by_oneself),
+    "search": Method(gather_questions, learn_by_search),
+    "selfplay": Method(gather_nothing, learn_by_play),
 }
-"""How each method's config is carried out."""
+"""Every way to learn, by the type of its config."""
 
 
 def _like_rollouts(config: SearchMethod) -> RolloutConfig:
@@ -193,11 +230,12 @@ def _look(lesson: Lesson, engine: Engine, prompts: int, config: RolloutConfig) -
     """Answer some prompts before anything is trained, and say what there is to learn from."""
     seed = derive_seed(lesson.asked.seed, -1)
     examples = list(islice(lesson.task.training_examples(seed), prompts))
-    with answering(engine.model):
+    asked = f"{config.answers} answers to each of {len(examples)} prompts"
+    lesson.screen.say(f"Looking whether there is anything to learn from, {asked} ...")
+    with answering(engine.model), stop_at_once():
         sampling, cut_earns = config.sampling, config.cut_earns
         groups = rollout(engine, lesson.task, examples, config.answers, sampling, seed, cut_earns=cut_earns)
     seen = look_before_learning(groups)
-    lesson.screen.say("Before learning:")
     for line in describe(seen):
         lesson.screen.say(f"  {line}")
     gap = measure_gap(lesson.model, groups[:4])
