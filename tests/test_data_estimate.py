@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,3 +114,17 @@ def test_files_that_cannot_be_looked_into_are_told_by_their_size(tmp_path: Path)
     expected = estimate(config, list_sources(config))
     assert expected.documents == round(11_000 / 4000 + 7 / 4000)
     assert expected.text_bytes == 44_000 + 7
+
+
+def test_a_look_into_a_file_that_unpacks_to_much_holds_little_of_it(tmp_path: Path) -> None:
+    held = list[int]()
+    for documents in (15_000, 45_000):
+        lines = (f'{{"text": "the words of {n} and {"the same words again and " * 40}"}}\n' for n in range(documents))
+        _write(tmp_path / f"in{documents}", "a.jsonl.zst", "".join(lines).encode())
+        config = _config(tmp_path / f"in{documents}", steps=[])
+        listing = list_sources(config)
+        tracemalloc.start()
+        assert estimate(config, listing).documents == documents
+        held.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert held[1] - held[0] < 8 << 20  # thirty thousand documents more, of a kilobyte each

@@ -76,6 +76,7 @@ def synthesize(spec: Path, overrides: tuple[str, ...], out: Path | None, device:
     `smidgen train` reads DIR; text may be a source of a pipeline, whose manifest tells how it was made. A run that was
     stopped goes on.
     """
+    from smidgen.data.synthetic.make import UNFINISHED
     from smidgen.journey.screen import Screen
     from smidgen.journey.synthesis import synthesize as make
 
@@ -91,6 +92,8 @@ def synthesize(spec: Path, overrides: tuple[str, ...], out: Path | None, device:
     screen.say(
         f"Kept {counts['kept']:,} of {counts['written']:,} documents written" + (f" ({losses})." if losses else ".")
     )
+    if counts["dropped"].get(UNFINISHED, 0) > counts["kept"]:
+        screen.say("Most had not ended when they were as long as may be: raise generator.max_symbols.")
     screen.say(f"Wrote {folder}. Train on it: smidgen train {folder}")
     if told["spec"]["generator"]["type"] != "games":  # a pipeline cleans text, not conversations
         screen.say(f'A pipeline reads it as a source: path = "{folder}"')

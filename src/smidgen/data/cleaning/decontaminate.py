@@ -25,7 +25,7 @@ class DecontaminateConfig(Config):
     """Which evaluation sets, and what happens to their items."""
 
     type: Literal["decontaminate"] = "decontaminate"
-    against: tuple[Path, ...]
+    against: Annotated[tuple[Path, ...], Field(min_length=1)]
     """Files of evaluation items (jsonl, json, csv, parquet, txt; .gz and .zst too), or folders of them."""
     action: Literal["cut", "drop"] = "cut"
     """Cut the paragraph that holds an item, or drop the document."""

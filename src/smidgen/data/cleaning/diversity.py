@@ -37,7 +37,7 @@ class DiversityConfig(Config):
     """Dimensions of a projection."""
     sample_characters: Annotated[int, Field(ge=100)] = 20_000
     """What a document is about is told by so much of its beginning."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     """Chooses projection, first centres and documents."""
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from smidgen.config import Config
 from smidgen.data.cleaning.step import Dropped, Kept, Verdict
 from smidgen.errors import MissingExtraError
+from smidgen.tokenizers.bytes import text_bytes
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -60,8 +61,9 @@ class Html:
         """Return the text of a page, paragraphs set apart by blank lines; a page without any is dropped."""
         if self.config.when == "page" and not self.is_page(text):
             return self._decoded(text)
+        whole = text if text.isascii() else text_bytes(text).decode("utf-8", "replace")  # it refuses lone surrogates
         plain = self._html2text.extract_plain_text(
-            text, preserve_formatting=True, main_content=self.config.main_content, alt_texts=False, list_bullets=True
+            whole, preserve_formatting=True, main_content=self.config.main_content, alt_texts=False, list_bullets=True
         )
         plain = _NBSP.sub(" ", plain).strip()
         if not plain:

@@ -26,7 +26,7 @@ class LanguageConfig(Config):
     """Which languages are kept."""
 
     type: Literal["language"] = "language"
-    keep: tuple[str, ...] = ("en",)
+    keep: Annotated[tuple[str, ...], Field(min_length=1)] = ("en",)
     """ISO 639-1 codes (639-3 where there is none)."""
     min_share: Annotated[float, Field(gt=0, le=1)] = 0.65
     """Share of a document's text in those languages, at least. FineWeb asks for a score of 0.65 of another classifier

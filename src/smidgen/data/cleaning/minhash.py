@@ -53,7 +53,7 @@ class NearConfig(Config):
     """Words of a run. Longer runs make changed words count more (see above), shorter ones are shared by accident."""
     max_hashes: Annotated[int, Field(ge=8, le=_MOST_HASHES)] = 128
     """Hashes of a document, at most: they are what signatures cost, in time and in memory."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Chooses the hash functions."""
     confirm_errors: Annotated[float, Field(ge=0)] = 2.5
     """A candidate is confirmed down to so many standard errors below `similarity`: 2.5 loses 0.6% of the pairs that are

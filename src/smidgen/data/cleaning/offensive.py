@@ -37,7 +37,7 @@ class OffensiveConfig(Config):
     at 0.5."""
     max_share: Annotated[float, Field(gt=0, le=1)] = 0.3
     """A document of which more would be cut or masked is dropped, whatever the action."""
-    words: tuple[str, ...] = ()
+    words: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Further words that propose a paragraph, as they are spelled, in lower case."""
     mask: str = "***"
     """What stands in the place of a masked word."""

@@ -78,7 +78,7 @@ class PersonalConfig(Config):
     kinds: tuple[Kind, ...] = ("email", "ip", "card", "ssn", "phone", "street")
     """What is looked for. `street` also masks addresses that everybody knows."""
     mask: str = "<{kind}>"
-    """What stands in its place; {kind} becomes the kind, in capitals."""
+    """What stands in its place; {kind} becomes the kind, in capitals, and every other brace stays."""
 
 
 class Personal:
@@ -103,7 +103,7 @@ class Personal:
         return Kept(text, dict(changes))
 
     def _masker(self, kind: Kind, changes: Counter[str]) -> Callable[[re.Match[str]], str]:
-        mask, holds = self.config.mask.format(kind=kind.upper()), _CHECKS.get(kind)
+        mask, holds = self.config.mask.replace("{kind}", kind.upper()), _CHECKS.get(kind)
 
         def masked(match: re.Match[str]) -> str:
             if holds and not holds(match):

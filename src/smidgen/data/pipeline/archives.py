@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from warcio.recordloader import ArcWarcRecord
 
 ARCHIVE = re.compile(r"\.(warc|wet)(\.gz|\.zst)?$", re.IGNORECASE)
+_OTHERS = ("warcinfo", "request", "metadata", "revisit", "continuation")
+_PACKINGS = ("br", "zstd", "compress", "x-gzip")
+"""What the library takes for plain bytes, or breaks on. Crawls mostly unpack before they write."""
 _PAGES = ("text/html", "application/xhtml+xml", "text/plain")
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{2,40})""", re.IGNORECASE)
 
@@ -63,14 +66,21 @@ def _read(record: "ArcWarcRecord", place: str, split: Split, document_bytes: int
     if record.rec_type is None:
         return Fault("record breaks off", place)
     if record.rec_type not in ("response", "resource", "conversion"):
-        return Fault(f"not a page: {record.rec_type}", place, address)
+        other = record.rec_type if record.rec_type in _OTHERS else "a record of another kind"
+        return Fault(f"not a page: {other}", place, f"{record.rec_type[:40]} {address}")
     told = headers.get_header("Content-Type") if headers else record.content_type
     kind = (told or "").partition(";")[0].strip().lower()
     if headers and headers.get_statuscode() != "200":
         return Fault("not a page: answered without one", place, f"{headers.get_statuscode()} {address}")
     if kind not in _PAGES:
         return Fault("not a page: another content type", place, f"{kind or 'none told'} {address}")
-    data = _body(record, 4 * document_bytes)
+    packing = (headers.get_header("Content-Encoding") or "" if headers else "").strip().lower()
+    if packing in _PACKINGS:
+        return Fault("page packed in a way that is not read", place, f"{packing} {address}")
+    try:
+        data = _body(record, 4 * document_bytes)
+    except Exception as error:  # each packing has its own, and each means that this page cannot be had
+        return Fault("page cannot be unpacked", place, f"{str(error)[:80]} {address}")
     if data is None:
         return Fault("longer than document_bytes", place, address)
     if getattr(record.raw_stream, "limit", 0) > 0:

@@ -42,7 +42,7 @@ from smidgen.data.pipeline.parts import (
     write_json,
 )
 from smidgen.data.pipeline.reading import Split
-from smidgen.data.pipeline.sources import Listing, list_sources
+from smidgen.data.pipeline.sources import Listing, list_sources, read_beside
 from smidgen.data.pipeline.steps import passes_of, step_names
 from smidgen.data.pipeline.tally import Tally, tally_from
 from smidgen.data.pipeline.work import READING, Piece, decision_path, encodes_at_once, stage, symbol_dtype
@@ -87,9 +87,10 @@ def prepare_pipeline(
     start(engine)
     listing = list_sources(config)
     state = _state(config, listing)
-    if (out / ".work" / f"{state}.finished").is_file() and (out / "counts.json").is_file():
+    if (counts := _finished(out, state)) is not None:
+        shutil.rmtree(out / ".work" / state, ignore_errors=True)  # of a run that was killed while it cleared up
         telling.say(f"{out} is finished already, from the same files by the same pipeline.")
-        return read_json(out / "counts.json")
+        return counts
     if any(out.glob("data/*/manifest.json")):
         raise RunError(
             f"{out}: holds the result of another pipeline or of other files. Give another --out, or delete it."
@@ -107,8 +108,16 @@ def prepare_pipeline(
 
 def _state(config: PipelineConfig, listing: Listing) -> str:
     versions = {name: _version(name) for name in ("smidgen", *PACKAGES)}
-    known = json.dumps([FORMAT, TABLES, config.model_dump(mode="json"), listing.state, versions], sort_keys=True)
-    return hashlib.sha256(known.encode()).hexdigest()[:16]
+    known = [FORMAT, TABLES, config.model_dump(mode="json"), listing.state, read_beside(config), versions]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _finished(out: Path, state: str) -> dict[str, Any] | None:
+    """Return the counts of a result that is whole. The mark alone says nothing: it is set before the shards come."""
+    if not (out / ".work" / f"{state}.finished").is_file() or not (out / "counts.json").is_file():
+        return None
+    counts = read_json(out / "counts.json")
+    return counts if (out / counts["data"] / MANIFEST).is_file() else None
 
 
 def _version(package: str) -> str:
@@ -294,8 +303,8 @@ class _Run:
         atomic_write(shards / MANIFEST, manifest.model_dump_json(indent=1))
         target = self.out / "data" / manifest.source[:16]
         target.parent.mkdir(exist_ok=True)
-        shards.rename(target)
         self.work.with_suffix(".finished").touch()
+        shards.rename(target)
         shutil.rmtree(self.work)
         return counts
 

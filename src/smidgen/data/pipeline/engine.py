@@ -22,6 +22,11 @@ from smidgen.errors import ConfigError, DataError, MissingExtraError
 _KEEPS = (("MALLOC_MMAP_THRESHOLD_", str(32 << 20)), ("MALLOC_TRIM_THRESHOLD_", str(128 << 20)))
 """Processes that glibc starts with these keep the arrays that a document needs, instead of giving their pages back and
 asking for them again with the next document."""
+_GONE = "UDF process closed the connection"
+_LOST_WORKER = (
+    "a worker was killed, most often for want of memory. The same command goes on where it was; fewer --workers or a "
+    "smaller part_bytes need less."
+)
 _LOOKS_SECONDS = 0.02
 """How often the query looks for pieces of the next stage."""
 
@@ -144,7 +149,13 @@ class _Processes:
         self._waiting.extend(send(piece) for piece in pieces)
         self._rows = self._rows or self._start()
         for _ in pieces:
-            yield next(self._rows)["refusal"]
+            try:
+                told = next(self._rows)["refusal"]
+            except RuntimeError as error:
+                if _GONE not in str(error):
+                    raise
+                raise DataError(_LOST_WORKER) from None
+            yield told
 
     def leave(self) -> None:
         """End the query, and with it the workers, also in the middle of a stage."""

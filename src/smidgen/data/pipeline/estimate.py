@@ -28,6 +28,8 @@ _LOOKED_INTO = 4
 """Files of a source and kind, from its first to its last."""
 _SAMPLE_BYTES = 1 << 20
 _SAMPLE_ROWS = 500
+_SAMPLE_HELD = 8 << 20
+"""Characters of a file's documents that are looked at."""
 _DOCUMENT_BYTES = 4000
 """A document where nothing could be looked into, on another machine or in a format that is read whole. Source: the mean
 of FineWeb, 44 TB of text in 15 T tokens, is near 3,300 (Penedo et al. 2024, arXiv 2406.17557)."""
@@ -68,7 +70,8 @@ def estimate(config: PipelineConfig, listing: Listing) -> Estimate:
         seen = _Seen()
         for split in splits[:: max(1, -(-len(splits) // _LOOKED_INTO))]:
             with suppress(OSError):  # what cannot be read, or copied, is told by its size
-                records += _look_into(split, config.document_bytes, seen)
+                found = _look_into(split, config.document_bytes, seen)
+                records += found[: _SAMPLE_ROWS - len(records)]
         size = listing.bytes_of[group]
         times = size / seen.file_bytes if seen.file_bytes else 0
         text += seen.text_bytes * times or size * (_UNPACKED_TIMES if group[1].endswith(("gz", "zst")) else 1)
@@ -88,7 +91,7 @@ def _look_into(split: Split, document_bytes: int, seen: _Seen) -> list[Record]:
         return []
     path = Path(split.path)
     if PARQUET.search(split.name):
-        records = _records(islice(read_split(split, document_bytes), _SAMPLE_ROWS))
+        records, count, text = _looked_at(islice(read_split(split, document_bytes), _SAMPLE_ROWS))
         size, rows = float(path.stat().st_size), _parquet_rows(path)
     else:
         with tempfile.TemporaryDirectory(prefix="smidgen-") as folder, path.open("rb") as file:
@@ -96,17 +99,30 @@ def _look_into(split: Split, document_bytes: int, seen: _Seen) -> list[Record]:
             beginning = file.read(min(_SAMPLE_BYTES, split.end - split.start) if split.end else _SAMPLE_BYTES)
             copy = Path(folder, "beginning" + kind_of(split.name))
             copy.write_bytes(beginning)
-            records = _records(read_split(replace(split, path=str(copy), start=0, end=None), document_bytes))
-        size, rows = float(len(beginning)), float(len(records))
-    if records:
+            beginning_of = replace(split, path=str(copy), start=0, end=None)
+            records, count, text = _looked_at(read_split(beginning_of, document_bytes))
+        size, rows = float(len(beginning)), float(count)
+    if count:
         seen.file_bytes += size
         seen.documents += rows
-        seen.text_bytes += rows / len(records) * sum(len(text_bytes(record.text)) for record in records)
+        seen.text_bytes += rows / count * text
     return records
 
 
-def _records(items: Iterator[Item]) -> list[Record]:
-    return [replace(item, text=_writable(item.text)) for item in items if isinstance(item, Record)]
+def _looked_at(items: Iterator[Item]) -> tuple[list[Record], int, int]:
+    """Return the first documents, as many as are looked at, and how many there are with how many bytes.
+
+    Not all of them: a megabyte of the same words over and over unpacks to gigabytes.
+    """
+    records, count, size, held = list[Record](), 0, 0, 0
+    for item in items:
+        if isinstance(item, Record):
+            count += 1
+            size += len(text_bytes(item.text))
+            if len(records) < _SAMPLE_ROWS and held < _SAMPLE_HELD:
+                records.append(replace(item, text=_writable(item.text)))
+                held += len(item.text)
+    return records, count, size
 
 
 def _writable(text: str) -> str:

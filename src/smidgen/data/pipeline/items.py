@@ -9,6 +9,10 @@ from typing import Any
 from smidgen.data.cleaning.step import Record
 
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w.:-]{2,40})""", re.IGNORECASE)
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_MEANT = {"iso8859-1": "cp1252", "ascii": "cp1252", "gb2312": "gb18030"}
+"""What pages that say so are written in: the quotation marks of Windows are control characters in Latin-1. Source:
+WHATWG Encoding Standard, section 4.2."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Fault:
     """Short and the same for all its kind."""
     where: str
     detail: str = ""
+    times: int = 1
+    """How many records it is, as far as the file tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +77,15 @@ def record_of(fields: Mapping[str, Any], place: str, split: Split) -> Record | F
 def page_of(data: bytes, charset: str | None, place: str, split: Split) -> Record | Fault:
     """Return a web page as a document, markup and all: taking the text out of it is a step's work.
 
-    `charset` is what came with the page; without it, the page's own word counts, then UTF-8.
+    A byte-order mark counts most, then `charset`, which came with the page, then the page's own word, then UTF-8.
     """
-    told = _CHARSET.search(data[:4096])
+    mark, encoding = next((known for known in _MARKS if data.startswith(known[0])), (b"", ""))
+    if not mark and charset is None and (told := _CHARSET.search(data[:4096])):
+        own = told[1].decode()
+        charset = "utf-8" if own.lower().startswith("utf-16") else own  # or these words could not be read
     try:
-        encoding = codecs.lookup(charset or (told[1].decode() if told else "utf-8")).name
-        text = data.decode(encoding, "replace")
-    except LookupError:  # a charset nobody knows, or one that is no text encoding
+        encoding = encoding or codecs.lookup(charset or "utf-8").name
+        text = data.removeprefix(mark).decode(_MEANT.get(encoding, encoding), "replace")
+    except (LookupError, UnicodeError):  # a charset nobody knows, or one that is no encoding of pages
         text = data.decode("utf-8", "replace")
     return Record(place, text, split.source, split.license) if text.strip() else Fault("empty text", place)

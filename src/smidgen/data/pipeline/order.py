@@ -76,7 +76,7 @@ def settle_order(config: PipelineConfig, folder: Path, parts: Sequence[str]) -> 
         _provenance(index, copies, epochs, held_out, config),
         fraction,
         _fill(index["symbols"][~held_out], config),
-        _notes(held_out, copies),
+        [*_notes(held_out, copies), *_mixture_notes(index, held_out, epochs, config)],
     )
 
 
@@ -116,12 +116,18 @@ def _held_out(index: dict[str, np.ndarray], config: PipelineConfig) -> tuple[np.
     return held_out, fraction
 
 
-def _epochs(index: Mapping[str, np.ndarray], held_out: np.ndarray, config: PipelineConfig) -> np.ndarray:
-    counted = np.zeros(len(config.sources))
+def _sizes(index: Mapping[str, np.ndarray], held_out: np.ndarray, sources: int) -> np.ndarray:
+    """Return the symbols of each source that may be trained on, gone through once."""
+    counted = np.zeros(sources)
     for here in _slices(len(held_out)):
         trains = ~held_out[here]
         source, symbols = index["source"][here][trains], index["symbols"][here][trains]
-        counted += np.bincount(source, weights=symbols, minlength=len(counted))
+        counted += np.bincount(source, weights=symbols, minlength=sources)
+    return counted
+
+
+def _epochs(index: Mapping[str, np.ndarray], held_out: np.ndarray, config: PipelineConfig) -> np.ndarray:
+    counted = _sizes(index, held_out, len(config.sources))
     sizes = {source.name: int(size) for source, size in zip(config.sources, counted, strict=True)}
     planned = plan_epochs(sizes, {source.name: source.share for source in config.sources}, config.output.mix)
     return np.array([planned[source.name] for source in config.sources])
@@ -225,4 +231,22 @@ def _notes(held_out: np.ndarray, copies: np.ndarray) -> list[str]:
     out, twice = int((copies == 0).sum()), int((copies > 1).sum())
     notes = [f"Mixing left out {out:,} of {len(copies):,} documents."] if out else []
     notes += [f"Mixing repeats {twice:,} of {len(copies):,} documents."] if twice else []
+    return notes
+
+
+def _mixture_notes(
+    index: Mapping[str, np.ndarray], held_out: np.ndarray, epochs: np.ndarray, config: PipelineConfig
+) -> list[str]:
+    """Say where the mixture is not the one asked for: sources with nothing left, too few symbols or too many."""
+    sizes, asked = _sizes(index, held_out, len(config.sources)), config.output.mix.symbols
+    bare = [source.name for source, size in zip(config.sources, sizes, strict=True) if not size]
+    notes = [f"Nothing is left to train on of source {', '.join(bare)}."] if bare else []
+    planned = float(sizes @ epochs)
+    if asked is not None and abs(planned - asked) > 0.01 * asked:
+        why = (
+            f"no source that is weighed is repeated more than {config.output.mix.max_epochs:g} times"
+            if planned < asked and any(source.tokens is None and source.epochs is None for source in config.sources)
+            else "sources with tokens or epochs of their own have what they ask for"
+        )
+        notes.append(f"The mixture has about {planned:,.0f} symbols, not the {asked:,} asked for: {why}.")
     return notes

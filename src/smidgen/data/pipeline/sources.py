@@ -2,15 +2,17 @@
 
 import glob
 import hashlib
+import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from smidgen.data.cleaning.decontaminate import DecontaminateConfig
 from smidgen.data.corpus import PROVENANCE, walk_files
-from smidgen.data.pipeline.definition import PipelineConfig, SourceConfig
+from smidgen.data.pipeline.definition import PipelineConfig, SavedTokenizer, SourceConfig
 from smidgen.data.pipeline.parts import read_json
 from smidgen.data.pipeline.reading import Split, can_read, can_split, first_line_from
 from smidgen.errors import DataError
@@ -49,7 +51,7 @@ def list_sources(config: PipelineConfig) -> Listing:
     listing, state = Listing(), hashlib.sha256()
     for source in config.sources:
         found = False
-        for file in _files(source):
+        for file in _files(source, listing.passed_over):
             if Path(file.name).name == PROVENANCE:
                 state.update(Path(file.path).read_bytes() if "://" not in file.path else b"")
                 continue
@@ -59,9 +61,7 @@ def list_sources(config: PipelineConfig) -> Listing:
             found = True
             listing.file_bytes += file.size
             listing.bytes_of[source.name, kind_of(file.name)] += file.size
-            state.update(
-                f"{source.name}\0{file.name}\0{file.size}\0{file.changed}\0".encode("utf-8", "surrogateescape")
-            )
+            state.update(f"{source.name}\0{file.name}\0{file.size}\0{file.changed}\0".encode())
             listing.has_large |= _is_large(file, config.part_bytes)
             listing.splits += _cut(source, file, config.part_bytes)
         if not found:
@@ -70,6 +70,21 @@ def list_sources(config: PipelineConfig) -> Listing:
             )
     listing.state = state.hexdigest()
     return listing
+
+
+def read_beside(config: PipelineConfig) -> list[tuple[str, int, int]]:
+    """Return name, size and time of change of what a run reads beside its sources: evaluation items, a tokenizer.
+
+    Raises DataError if items are not there: to find that out in the last pass would cost all before it.
+    """
+    tokenizer, files = config.output.tokenizer, list[Path]()
+    for path in (path for step in config.steps if isinstance(step, DecontaminateConfig) for path in step.against):
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder to decontaminate against. Check its path in the pipeline.")
+        files += walk_files(path) if path.is_dir() else [path]
+    files += [tokenizer.path / "tokenizer.json"] if isinstance(tokenizer, SavedTokenizer) else []
+    told = [(str(file), file.stat()) for file in files if file.is_file()]
+    return [(name, status.st_size, status.st_mtime_ns) for name, status in told]
 
 
 def kind_of(name: str) -> str:
@@ -85,7 +100,7 @@ def made_by(source: SourceConfig) -> dict[str, Any] | None:
     return read_json(told) if "://" not in source.path and told.is_file() else None
 
 
-def _files(source: SourceConfig) -> Iterator[_File]:
+def _files(source: SourceConfig, passed_over: Counter[str]) -> Iterator[_File]:
     if "://" in source.path:
         yield from _remote(source)
         return
@@ -97,12 +112,26 @@ def _files(source: SourceConfig) -> Iterator[_File]:
     elif glob.has_magic(source.path):
         fixed = next(n for n, part in enumerate(path.parts) if glob.has_magic(part))
         below = Path(*path.parts[:fixed])
-        files = sorted(file for file in map(Path, glob.glob(source.path, recursive=True)) if file.is_file())  # noqa: PTH207 - absolute patterns
+        files = _each_once(map(Path, glob.glob(source.path, recursive=True)))  # noqa: PTH207 - absolute patterns
     else:
         raise DataError(f"source '{source.name}': {source.path}: no such file or folder.")
     for file in files:
+        if not file.is_file():
+            passed_over["link to nothing, or pipe"] += 1
+            continue
         status = file.stat()
-        yield _File(str(file.resolve()), file.relative_to(below).as_posix(), status.st_size, status.st_mtime_ns)
+        # Ids go into tables and pages, which hold no bytes that are not UTF-8.
+        name = os.fsencode(file.relative_to(below).as_posix()).decode("utf-8", "backslashreplace")
+        yield _File(str(file.resolve()), name, status.st_size, status.st_mtime_ns)
+
+
+def _each_once(found: Iterable[Path]) -> list[Path]:
+    """Return files in the order of their names, of several ways to one the shortest: a link back up has forty."""
+    shortest: dict[str, Path] = {}
+    for file in sorted(found, key=lambda file: (len(file.parts), file)):
+        if not file.is_dir():
+            shortest.setdefault(os.path.join(os.path.realpath(file.parent), file.name), file)  # noqa: PTH118 - as walk_files
+    return sorted(shortest.values())
 
 
 def _remote(source: SourceConfig) -> Iterator[_File]:

@@ -6,7 +6,9 @@ Parquet is read in batches of about as many rows as fit four megabytes, and of i
 import csv
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from smidgen.data.pipeline.items import Fault, Item, Split, record_of
 from smidgen.errors import DataError, MissingExtraError
@@ -20,18 +22,27 @@ def read_csv_rows(path: Path, lines: Iterable[bytes | None], split: Split, longe
     """Yield the rows of a comma- or tab-separated file whose first row names the columns.
 
     `lines` are the file's, None for one that was too long to hold; `longest` is the longest field. Raises DataError
-    where a quotation mark is never closed.
+    where a quotation mark is never closed: all that follows it would be one field.
     """
     csv.field_size_limit(longest)
-    rows = csv.reader(map(_decoded, lines), delimiter="\t" if ".tsv" in path.name.lower() else ",")
+    rows = csv.reader(chain(map(_decoded, lines), [_END]), delimiter="\t" if ".tsv" in path.name.lower() else ",")
     header: list[str] | None = None
     while True:
+        first = rows.line_num + 1
         try:
-            row = next(rows, None)
-        except csv.Error as error:  # mostly an open quotation mark: where the next row begins is anybody's guess
-            raise DataError(f"{path}: line {rows.line_num:,} is not valid CSV: {error}.") from None
-        if row is None:
+            row = next(rows)
+        except csv.Error as error:
+            if header is not None and "field limit" not in str(
+                error
+            ):  # of this row alone: the next is read as if nothing had been
+                yield Fault("not CSV", f"{split.place}:{rows.line_num}", str(error).partition(" - ")[0])
+                continue
+            # Mostly an open quotation mark: where the next row begins is anybody's guess.
+            raise DataError(f"{path}: the row of line {first:,} is not valid CSV: {error}.") from None
+        if row == [_END]:
             return
+        if row and row[-1].endswith(_END):
+            raise DataError(f"{path}: a quotation mark in the row of line {first:,} is never closed.")
         place = f"{split.place}:{rows.line_num}"
         if header is None:
             header = [name.removeprefix("\ufeff") for name in row]
@@ -45,6 +56,8 @@ def read_csv_rows(path: Path, lines: Iterable[bytes | None], split: Split, longe
             yield record_of(dict(zip(header, row, strict=True)), place, split)
 
 
+_END = "\udcff end \udcff"
+"""Stands behind the last line: within a field it tells of a quotation mark that is open."""
 _LOST = "\udcff line too long \udcff"
 """Stands for a line that was not held; no valid text has lone surrogates."""
 
@@ -86,10 +99,24 @@ def read_parquet_rows(path: Path, split: Split) -> Iterator[Item]:
             number = first
             try:
                 for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=columns):
-                    for fields in batch.to_pylist():
+                    for fields in _rows(batch):
                         number += 1
-                        yield record_of(fields, f"{split.place}:{number}", split)
+                        place = f"{split.place}:{number}"
+                        yield Fault("not UTF-8", place) if fields is None else record_of(fields, place, split)
             except (arrow.ArrowException, OSError, ValueError) as error:
-                lost = f"{first + told.num_rows - number:,} rows lost: {str(error).splitlines()[0]}"
-                yield Fault("row group cannot be read", f"{split.place}:{number + 1}", lost)
+                lost = max(1, first + told.num_rows - number)
+                reason = f"{lost:,} rows lost: {str(error).splitlines()[0]}"
+                yield Fault("row group cannot be read", f"{split.place}:{number + 1}", reason, lost)
             first += told.num_rows
+
+
+def _rows(batch: Any) -> Iterator[dict[str, Any] | None]:
+    """Yield the rows of a batch, None for one whose text is not UTF-8: not every writer looks."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for at in range(batch.num_rows):
+            try:
+                yield batch.slice(at, 1).to_pylist()[0]
+            except UnicodeDecodeError:
+                yield None

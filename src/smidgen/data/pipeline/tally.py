@@ -46,10 +46,10 @@ class StepTally:
     samples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     """By reason, a few of the documents dropped."""
 
-    def drop(self, reason: str, where: str, detail: str, text: str | None) -> None:
-        """Count a document dropped; None for the text of what never was one."""
+    def drop(self, reason: str, where: str, detail: str, text: str | None, times: int = 1) -> None:
+        """Count a document dropped; None for the text of what never was one, or so many of them."""
         size = 0 if text is None else len(text_bytes(text))
-        self.dropped.setdefault(reason, Amount()).add(size)
+        self.dropped.setdefault(reason, Amount()).add(size, times)
         shown = "" if text is None else _excerpt(text)
         self._keep(reason, {"id": where, "detail": _encodable(detail), "text": shown})
 

@@ -184,7 +184,7 @@ class Worker:
         assert piece.split is not None
         for item in read_split(piece.split, self._config.document_bytes):
             if isinstance(item, Fault):
-                tally.of(READING).drop(item.reason, item.where, item.detail, None)
+                tally.of(READING).drop(item.reason, item.where, item.detail, None, item.times)
             elif isinstance(item, Mended):
                 tally.of(READING).change(item.what, item.times)
             else:
