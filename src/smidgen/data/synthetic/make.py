@@ -26,6 +26,8 @@ from smidgen.errors import ConfigError, DataError, RunError
 from smidgen.runs import atomic_write
 
 _BATCH = 16
+UNFINISHED = "not finished"
+"""Why a document went that did not end."""
 
 
 class Sieve:
@@ -56,7 +58,7 @@ class Sieve:
             yield None if text is None else {"text": text, "prompt": draft.prompt, "number": number}
 
     def _sift_text(self, draft: Draft, number: int) -> str | None:
-        text, reason = draft.text.strip(), "" if draft.finished else "not finished"
+        text, reason = draft.text.strip(), "" if draft.finished else UNFINISHED
         for step in self._steps if not reason and text else ():
             assert not isinstance(step, CorpusStep)
             verdict = step(text)

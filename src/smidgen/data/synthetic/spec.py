@@ -99,8 +99,9 @@ class TeacherConfig(Config):
     """Of sampling."""
     min_p: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Of sampling."""
-    max_symbols: Annotated[int, Field(ge=1)] = 256
-    """Longest answer; one that does not end by then is dropped, and counted."""
+    max_symbols: Annotated[int, Field(ge=1)] = 512
+    """Longest answer; one that does not end by then is dropped, and counted. Of letters by SmolLM2-135M 78% did not end
+    within 256."""
 
 
 class SyntheticConfig(Config):
