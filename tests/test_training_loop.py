@@ -102,6 +102,15 @@ def test_resumed_equals_uninterrupted_bit_for_bit(optimizer, ema):
     assert_bitwise(weights_of(straight), weights_of(resumed))
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_every_step_of_a_budget_in_steps_learns(steps):
+    rates = []
+    outside = Outside(on_record=[lambda record: rates.append(record["learning_rate"])])
+    fit(build_model(MODELS["gqa"]), endless(), next_token, config_for(steps), CPU, outside)
+    assert len(rates) == steps
+    assert min(rates) > 0
+
+
 def test_a_token_budget_is_whole_steps():
     config = TrainConfig(budget=TokenBudget(tokens=100), seq_len=16, batch_tokens=32, compile="off", precision="fp32")
     assert fit(build_model(MODELS["gqa"]), endless(), next_token, config, CPU).step == 4

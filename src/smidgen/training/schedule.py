@@ -112,6 +112,14 @@ class BudgetClock:
             return min(1.0, self.seconds / budget.seconds)
         return min(1.0, step / _steps_of(budget, self._step_tokens))
 
+    def middle(self, before: float, step: int) -> float:
+        """Return the share in the middle of the next step, after `step` steps; `before` is the share at its beginning.
+
+        There its learning rate is looked up: at its beginning the first step would have a rate of 0, and a run of one
+        step would learn nothing. Of a time it is `before`, since nobody knows how long a step will take.
+        """
+        return before if self.is_timed else (before + self.share(step + 1)) / 2
+
     @property
     def is_timed(self) -> bool:
         """Whether the budget is a time, of which compiling takes its part."""
