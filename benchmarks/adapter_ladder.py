@@ -152,7 +152,7 @@ def summarize(chosen: argparse.Namespace) -> list[dict]:
 
 def table(rows: list[dict], base: dict) -> str:
     """Return the results in Markdown."""
-    lines = ["| by | adapter | numbers | seeds | steps | strict | lenient | in form | p against base, at most |"]
+    lines = ["| by | adapter | numbers | seeds | steps | strict | lenient | format | p against base, at most |"]
     lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for who in (BASE, CONTROL):
         shares = [f"{base[who]['figures'][score]['value']:.1%}" for score in (*SCORES, "format")]

@@ -107,7 +107,7 @@ def test_every_way_to_learn_makes_the_whole_journey(smidgen: Smidgen, place: Pat
     names = {task["name"].partition(", ")[2] for task in figures["tasks"]}
     assert {"base", "adapted"} <= names
     assert figures["step"] == 2
-    assert all("strict" in gain["score"] or gain["score"] in ("lenient", "formatted") for gain in figures["gains"])
+    assert all("strict" in gain["score"] or gain["score"] in ("lenient", "format") for gain in figures["gains"])
     assert (place / "runs" / "it" / "report.html").is_file()
     assert "adapted against base" in told.out
     text = figures["adapter_text"]

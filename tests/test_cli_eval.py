@@ -79,7 +79,7 @@ def test_the_whole_suite_is_one_table_and_is_kept(smidgen: Smidgen, model: Path,
     assert names == ["bits_per_byte:text.txt", *WHOLE]
     for word in ("95% interval", "chance", "corrected", "2 of 1,838", "strict", "lenient", "format", "protocol:"):
         assert word in told.out, word
-    assert "prompts of lm-eval" in told.out
+    assert f"prompts of lm-eval 0.4.13 ({', '.join(IN_CONVERSATION)}: of Smidgen), context" in told.out
     record = evals(model)[-1]
     assert [task["name"] for task in record["tasks"]] == names
     wanted = {"version", "metric", "value", "n", "of", "chance", "items_hash"}
@@ -245,6 +245,12 @@ def test_what_a_limit_leaves_is_told_for_each_kind_of_task(smidgen: Smidgen, mod
     assert "a part (--limit): the first 1 items: blimp, piqa, sentiment." in told.out
     told = smidgen("eval", model, "--suite", *named, "--data", sets, "--limit", 2).out
     assert "the first 2 items, of each of its kinds as many: blimp." in told
+
+
+@pytest.mark.parametrize(("task", "whose"), [("arithmetic", "Smidgen"), ("copa", "lm-eval 0.4.13")])
+def test_whose_prompts_they_are_is_told(smidgen: Smidgen, model: Path, sets: Path, task: str, whose: str):
+    told = smidgen("eval", model, "--suite", "--task", task, "--data", sets, "--limit", 2)
+    assert f"prompts of {whose}, context" in told.out, told
 
 
 def test_items_found_nowhere_are_told_once(smidgen: Smidgen, model: Path, sets: Path, tmp_path: Path):

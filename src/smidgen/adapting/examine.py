@@ -95,7 +95,7 @@ class Questions:
     @property
     def scores(self) -> Mapping[str, str]:
         """What `Grade` tells."""
-        return {"strict": "strict", "lenient": "lenient", "formatted": "asked form"}
+        return {"strict": "strict", "lenient": "lenient", "format": "format"}
 
     @property
     def rows(self) -> int:
@@ -116,7 +116,12 @@ class Questions:
         task = Shown(self.task, shots) if shots else self.task
         options = None if self.symbols is None else SamplingParams(max_symbols=self.symbols)
         result = run_task(task, engine, self.limit, options)
-        grades = {name: [float(getattr(item.grade, name)) for item in result.items] for name in self.scores}
+        graded = [item.grade for item in result.items]
+        grades = {
+            "strict": [grade.strict for grade in graded],
+            "lenient": [grade.lenient for grade in graded],
+            "format": [float(grade.formatted) for grade in graded],
+        }
         return Marks(result.as_dict(), grades)
 
 

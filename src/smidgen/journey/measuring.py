@@ -27,6 +27,8 @@ from smidgen.tasks.suite import SUITE
 
 OWN_VERSION = "1.0"
 """Of the tasks asked in conversation: raised when a prompt or a grader changes, so that old numbers stand apart."""
+OWN_PROMPTS = "Smidgen"
+"""Whose prompts those are; without a word of it they are the harness's."""
 BITS_VERSION = "1.0"
 """Of the measure of bits per byte."""
 _MOST_ROWS = 64
@@ -71,6 +73,7 @@ class Measuring:
             result = run_task(task, self.engine, self.limit, None, tell, kept, self.sampled)
             name = f"{task.name}:chat" if task.name in SUITE else task.name  # not the harness's task of that name
             told = {"name": name, "version": OWN_VERSION, "of": result.of, "rows": result.of, "notes": []}
+            told["prompts"] = OWN_PROMPTS
         row = text_row(result) | told | {"limit": self.limit}
         texts = texts_of_examples(item.example for item in result.items)
         return Outcome(row, list(_text_lines(result)), texts, kept.dropped)

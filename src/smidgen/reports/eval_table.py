@@ -142,6 +142,17 @@ def _exposed(task: Mapping[str, Any]) -> str:
     return f"{some}; score {', '.join(scores)}"
 
 
+def _prompts(record: Mapping[str, Any]) -> str:
+    """Say whose prompts were asked: the harness's, and by name of which tasks not."""
+    harness = record["protocol"]["prompts"]
+    asked = [task for task in record["tasks"] if task["metric"] != "bits_per_byte"]
+    own = [task for task in asked if "prompts" in task]
+    if not own:
+        return harness
+    (whose,) = {task["prompts"] for task in own}
+    return whose if own == asked else f"{harness} ({', '.join(task['name'] for task in own)}: of {whose})"
+
+
 def _protocol(record: Mapping[str, Any]) -> list[str]:
     """Say how everything was asked, in a line, and what it took."""
     said, lines = record["protocol"], []
@@ -154,7 +165,7 @@ def _protocol(record: Mapping[str, Any]) -> list[str]:
     if said:
         begins = "nothing" if said["begins_with"] is None else f"symbol {said['begins_with']}"
         parts = [
-            f"prompts of {said['prompts']}",
+            f"prompts of {_prompts(record)}",
             f"context {said['context']}",
             said["precision"],
             f"{begins} before a text, symbol {said['empty_context']} for an empty context",

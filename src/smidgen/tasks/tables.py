@@ -59,7 +59,7 @@ def make_table(path: Path, options: str, files: Files) -> QuestionTask:
         examples = [example for example, test in zip(examples, kept, strict=True) if not test]
         if not (tested and examples):
             raise DataError(
-                f"{path}: has {len(kept)} questions, too few to keep one in {TEST_SHARE} for the test. "
+                f"{path}: questions: {len(kept)}, too few to keep one in {TEST_SHARE} for the test. "
                 f"Add some, or name a test file: {path}:test=FILE"
             )
     name = full_name(path.name, options)

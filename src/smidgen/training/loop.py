@@ -69,8 +69,7 @@ def fit(
             micro = _read(batches, progress, runtime)
         if clock.is_timed and progress.step < 1 + compiled:  # the warm-up begins when nothing is left to compile
             progress.begun = before
-        middle = clock.middle(before, progress.step)
-        multiplier = learning_rate_multiplier(middle, config.schedule, progress.begun)
+        multiplier = learning_rate_multiplier(clock.middle(before, progress.step), config.schedule, progress.begun)
         set_dropout(run.model, dropout_rate(before, config.dropout))
         means, norm = _step(run, loss_of, [batch.to(runtime.device) for batch in micro], config, multiplier)
         progress.advance(runtime.world * sum(batch.ids.numel() for batch in micro), clock.seconds)

@@ -146,7 +146,7 @@ def decide_compile(
     if sharded:
         return False, "torch.compile off: the weights are sharded and come and go within a step"
     if choice != "auto":
-        return choice == "on", f"torch.compile {choice}: asked for"
+        return choice == "on", f"torch.compile {choice}, as configured"
     if runtime.device.type not in ("cpu", "cuda"):
         return False, f"torch.compile off: not for {runtime.device.type}"
     if seconds_expected < COMPILE_REPAYS_SECONDS * n_graphs:
