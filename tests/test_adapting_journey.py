@@ -263,6 +263,19 @@ def test_what_was_learned_before_a_reward_failed_is_kept(smidgen: Smidgen, place
     assert steps == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("by", ["rl", "search"])
+def test_prompts_that_leave_no_room_are_left_out_before_learning_too(smidgen: Smidgen, place: Path, by: str):
+    text = CAPITALS.replace('"so " * (number % 3)', '"so " * (60 * (number % 2))')
+    (place / "capitals.py").write_text(text.replace("REWARD", USUAL))
+    searched = ("by.prompts=2", "by.sampling.max_symbols=8", "by.strategy.type=cma_es", "by.strategy.population=4")
+    own = RL if by == "rl" else (*SHORT, *searched, "by.cut_earns=true")
+    asked = ("adapt", "base", "--task", "capitals.py", "--adapter", "tinylora:2", "--by", by, "--steps", "2", *own)
+    told = smidgen(*asked)
+    assert told.code == 0, told
+    assert told.out.count("Prompts like it are left out") + told.err.count("Prompts like it are left out") in (1, 2)
+    assert "to each of 2 prompts" in told.out + told.err
+
+
 def test_examples_of_one_id_are_all_learned_from(smidgen: Smidgen, place: Path):
     """Ids are for naming an example; a task of one's own may leave them empty."""
     text = CAPITALS.replace('f"capitals/{seed}/{number}"', '""').replace("in count()", "in range(50)")

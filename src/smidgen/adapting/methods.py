@@ -34,6 +34,7 @@ from smidgen.training.rollouts import (
     RolloutConfig,
     Seen,
     answering,
+    fitting_examples,
     measure_gap,
     open_engine,
     rollout,
@@ -146,7 +147,8 @@ def learn_by_search(lesson: Lesson, config: SearchMethod) -> Learned:
 
     def evaluate(vectors: Tensor, number: int) -> Sequence[float]:
         first = number * config.prompts
-        examples = list(islice(lesson.task.training_examples(seed), first, first + config.prompts))
+        fitting = fitting_examples(engine, lesson.task, seed)  # what is left out, the look before learning has told
+        examples = list(islice(fitting, first, first + config.prompts))
         drawn = derive_seed(seed, number)
         asked = engine, lesson.task, examples, vectors
         return score_vectors(*asked, config.sampling, drawn, config.answers, config.cut_earns)
@@ -229,7 +231,7 @@ def _like_rollouts(config: SearchMethod) -> RolloutConfig:
 def _look(lesson: Lesson, engine: Engine, prompts: int, config: RolloutConfig) -> None:
     """Answer some prompts before anything is trained, and say what there is to learn from."""
     seed = derive_seed(lesson.asked.seed, -1)
-    examples = list(islice(lesson.task.training_examples(seed), prompts))
+    examples = list(islice(fitting_examples(engine, lesson.task, seed, lesson.screen.say), prompts))
     asked = f"{config.answers} answers to each of {len(examples)} prompts"
     lesson.screen.say(f"Looking whether there is anything to learn from, {asked} ...")
     with answering(engine.model), stop_at_once():

@@ -133,6 +133,30 @@ def rollout(
     ]
 
 
+def fitting_examples(
+    engine: Engine, task: Task, seed: int, say: Callable[[str], object] = lambda sentence: None
+) -> Iterator[Example]:
+    """Yield a task's training examples whose prompts leave room to answer; say once that others are left out.
+
+    Raises DataError if a thousand in a row leave none.
+    """
+    tokenizer, left_out, is_told = _tokenizer(engine), 0, False
+    for example in task.training_examples(seed):
+        length = len(encode_chat(tokenizer, task.prompt(example), add_generation_prompt=True))
+        if length < engine.max_len:
+            left_out = 0
+            yield example
+            continue
+        told = f"task {task.name}: the prompt of example {example.id} has {length:,} symbols and leaves no "
+        told += f"room to answer in a context of {engine.max_len:,}"
+        left_out += 1
+        if left_out == PROMPTS_LEFT_OUT:
+            raise DataError(f"{told}; nor had the {left_out - 1:,} before it. Take another task.")
+        if not is_told:
+            say(f"{told}. Prompts like it are left out.")
+            is_told = True
+
+
 def earn(task: Task, example: Example, answer: str) -> float:
     """Return the reward of an answer. Raises DataError, naming the example, if it fails or is not a finite number."""
     try:
@@ -199,7 +223,7 @@ class OnPolicy:
         """Yield the micro-batches of a step, then of every step after it, for this rank."""
         a_step = self.config.prompts * self.config.draws * self.runtime.world
         turn, done = divmod(step, self.config.updates)
-        examples = islice(self._fitting(), turn * a_step, None)
+        examples = islice(fitting_examples(self.engine, self.task, self.seed, self.say), turn * a_step, None)
         while True:
             drawn = list(islice(examples, a_step))
             if len(drawn) < a_step:
@@ -234,27 +258,6 @@ class OnPolicy:
         batches = [self._compared(batch) for batch in made]
         self.on_seen(_see(step + 1, groups, learned, len(kept), time.perf_counter() - began))
         return batches
-
-    def _fitting(self) -> Iterator[Example]:
-        """Yield the training examples whose prompts leave room to answer; say once that others are left out.
-
-        Raises DataError if a thousand in a row leave none.
-        """
-        tokenizer, left_out, is_told = _tokenizer(self.engine), 0, False
-        for example in self.task.training_examples(self.seed):
-            length = len(encode_chat(tokenizer, self.task.prompt(example), add_generation_prompt=True))
-            if length < self.engine.max_len:
-                left_out = 0
-                yield example
-                continue
-            told = f"task {self.task.name}: the prompt of example {example.id} has {length:,} symbols and leaves no "
-            told += f"room to answer in a context of {self.engine.max_len:,}"
-            left_out += 1
-            if left_out == PROMPTS_LEFT_OUT:
-                raise DataError(f"{told}; nor had the {left_out - 1:,} before it. Take another task.")
-            if not is_told:
-                self.say(f"{told}. Prompts like it are left out.")
-                is_told = True
 
     def _compared(self, batch: Batch) -> Batch:
         """Add what the model says before it learns, and what the reference does, where either is asked for."""
