@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import subprocess
 import sys
 
@@ -27,6 +28,29 @@ assert not (loaded := [name for name in {heavy} if name in sys.modules]), loaded
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU OpenMP is Linux's")
+@pytest.mark.parametrize(("theirs", "spins"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+def test_threads_that_wait_leave_the_cores_to_others(theirs: dict[str, str], spins: str):
+    code = """
+import sys
+sys.argv = ["smidgen", "--version"]
+from smidgen.cli import main
+try:
+    main()
+except SystemExit:
+    import torch
+"""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP_", "OMP_"))}
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean | theirs | {"OMP_DISPLAY_ENV": "VERBOSE"},
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 0, told.stderr
+    assert f"GOMP_SPINCOUNT = '{spins}'" in told.stderr
 
 
 @pytest.mark.parametrize("verb", VERBS)
