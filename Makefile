@@ -9,7 +9,7 @@ USABLE := $(VENV)/.installed
 STAMP := $(VENV)/.installed-dev
 # The suite runs on two workers; one thread each keeps them from fighting over two cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-# Each beside its peer. Those that ask for files of their own (data, messy, clean_training) or hours (adapter_ladder)
+# Each beside its peer. Those that ask for files of their own (data, messy, clean_training, large_input, suite) or hours (adapter_ladder)
 # are run by name.
 BENCHES := train_throughput decode byte_decode quality_per_minute rl_step adapter_step adapters_in_batch
 # Where the evaluation sets are; without them `score` is left out, and that is said.

@@ -178,7 +178,7 @@ def measure(side: str, corpus: Path, out: Path, all_steps: bool = False) -> dict
     while process.poll() is None:
         # Looked at from outside, because a process that a fork server started is never waited for by its starter.
         alive = [process.pid, *_below(process.pid)]
-        peak = max(peak, sum(map(_memory, alive)))
+        peak = max(peak, memory_of_all(process.pid))
         cpu |= {one: max(cpu.get(one, 0.0), _cpu_seconds(one)) for one in alive}
         time.sleep(0.1)
     if process.returncode:
@@ -186,8 +186,12 @@ def measure(side: str, corpus: Path, out: Path, all_steps: bool = False) -> dict
     return {"seconds": time.perf_counter() - started, "cpu_seconds": sum(cpu.values()), "megabytes": peak}
 
 
+def memory_of_all(pid: int) -> float:
+    """Return the memory of a process and of all it started, in MB, each page divided by those who share it."""
+    return sum(map(_memory, [pid, *_below(pid)]))
+
+
 def _memory(pid: int) -> float:
-    """Return the memory of a process in MB, each page divided by those who share it."""
     told = _read(pid, "smaps_rollup").splitlines()
     return sum(int(line.split()[1]) for line in told if line.startswith("Pss:")) / 1000
 
