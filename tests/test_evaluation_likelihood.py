@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from model_zoo import EVERY_MODEL, randomized, tiny
 from smidgen.errors import CheckpointError, ConfigError, DataError, TokenizerError
 from smidgen.evaluation.branches import WORTH_SHARING, Run, Span, group_neighbours, grow, into_forwards, plan_batches
-from smidgen.evaluation.likelihood import Scorer, score_choices, score_spans
+from smidgen.evaluation.likelihood import Scorer, _come_first, score_choices, score_spans
 from smidgen.inference import prepare_for_decoding
 from smidgen.models import LlamaConfig, build_model
 from smidgen.tasks.choice import Choice
@@ -261,3 +261,12 @@ def test_scoring_leaves_the_model_as_it_was():
     model = build_model(BYTES).train()
     score_choices(model, ByteTokenizer(), [Choice("a", "b")])
     assert model.training
+
+
+def test_of_equal_likeliest_symbols_the_first_is_the_likeliest():
+    draw = torch.Generator().manual_seed(0)
+    log_probs = torch.randint(0, 4, (200, 6), generator=draw).float()
+    likeliest = torch.stack([(row == row.max()).nonzero().flatten()[k % 2 - 1] for k, row in enumerate(log_probs)])
+    expected = log_probs.argmax(-1) == likeliest
+    assert 0 < expected.sum() < 200
+    assert torch.equal(_come_first(log_probs.clone(), likeliest), expected)

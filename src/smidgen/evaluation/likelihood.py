@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from smidgen.errors import CheckpointError, ConfigError, DataError, TokenizerError
@@ -322,10 +322,25 @@ def _head(
         rows, wanted = at[first:last] - start, symbols[first:last]
         own = log_probs[rows, wanted]
         best = own == log_probs.amax(-1)[rows]
-        best[best.clone()] = log_probs[rows[best]].argmax(-1) == wanted[best]
+        best[best.clone()] = _come_first(log_probs[rows[best]], wanted[best])
         values += own.tolist()
         is_best += best.tolist()
     return values, is_best
+
+
+def _come_first(log_probs: Float[Tensor, "n V"], likeliest: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
+    """Return whether a likeliest symbol of each row is the first of those; writes over the rows.
+
+    Without itself a row's largest is smaller, unless there is a tie: to look for that takes a sixteenth of the time of
+    argmax (1.4 ms for 23, 170 rows of 49k), 4% of scoring PIQA.
+    """
+    every = torch.arange(len(log_probs), device=log_probs.device)
+    own = log_probs[every, likeliest]
+    log_probs[every, likeliest] = -torch.inf
+    first = log_probs.amax(-1) < own
+    for row in (~first).nonzero().flatten().tolist():
+        first[row] = not bool((log_probs[row, : likeliest[row]] == own[row]).any())
+    return first
 
 
 def _blocks(features: Float[Tensor, "N D"], size: int) -> Iterator[tuple[int, int, Tensor]]:
