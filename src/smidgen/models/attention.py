@@ -114,12 +114,13 @@ def attend_causal(
 ) -> Float[Tensor, "B H T K"]:
     """Attend each position to itself and the past: with torch's fused kernel, or with matrix products where those pay.
 
-    They do in bf16 on a CPU, and where a window skips most of the past. In fp32 the fused kernel is as fast (66 ms
-    against 65, LOG.md) and adds up in the order of every other implementation: equal logits after 30 layers.
+    They do for what learns in bf16 on a CPU, and where a window skips most of the past. Without gradients the fused
+    kernel takes half the time (LOG.md, 2026-11-23); in fp32 it is as fast (66 ms against 65) and adds up in the order
+    of every other implementation: equal logits after 30 layers.
     """
     if window is not None and window < queries.shape[2]:
         return attend_in_window(queries, keys, values, window)
-    if queries.device.type == "cpu" and queries.dtype != torch.float32:
+    if queries.device.type == "cpu" and queries.dtype != torch.float32 and queries.requires_grad:
         return attend_in_blocks(queries, keys, values)
     grouped = queries.shape[1] != keys.shape[1]
     return F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=grouped)
@@ -217,17 +218,12 @@ def attend_memory(
 ) -> Float[Tensor, "B H T K"]:
     """Attend new symbols to a memory of keys and values, without repeating the memory for every query head.
 
-    The query heads that share a key/value head are laid out as extra query positions: the memory is read once.
-    Several new symbols in bf16 on a CPU are plain matrix products, with the softmax in fp32: 8 symbols of each of 64
-    rows, behind 40, take half the time of torch's kernel.
+    The query heads that share a key/value head are laid out as extra query positions: the memory is read once, which
+    takes two thirds of the time of the kernel's own `enable_gqa` (6 symbols of each of 16 rows, behind 50).
     """
     n_groups, n_new = keys.shape[1], queries.shape[2]
     group = queries.shape[1] // n_groups
     folded = queries.unflatten(1, (n_groups, group)).flatten(2, 3)
-    if mask is not None and n_new > 1 and queries.device.type == "cpu" and queries.dtype != torch.float32:
-        scores = (folded @ keys.mT).unflatten(2, (group, n_new)).float() * queries.shape[3] ** -0.5
-        weights = (scores + mask[:, :, None]).softmax(-1).to(values.dtype)
-        return (weights.flatten(2, 3) @ values).unflatten(2, (group, n_new)).flatten(1, 2)
     if mask is not None and n_new > 1:
         mask = mask[:, :, None].expand(-1, -1, group, -1, -1).flatten(2, 3)
     mixed = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask)
