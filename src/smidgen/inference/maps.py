@@ -16,12 +16,17 @@ from smidgen.models.state import Recall
 
 
 class PackedLinear(nn.Module):
-    """A linear map whose weight oneDNN has already reordered into the blocks its kernels read; CPU only."""
+    """A linear map whose weight oneDNN has already reordered into the blocks its kernels read; CPU only.
+
+    What follows a product element by element can be computed while its numbers are still in registers: a SwiGLU with
+    its addition to the stream takes three quarters of the time (256 rows and more in bf16, AMX).
+    """
 
     def __init__(self, weight: Float[Tensor, "d_out d_in"]) -> None:
         super().__init__()
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
         self.apply_packed = torch.ops.mkldnn._linear_pointwise.default
+        self.apply_with = torch.ops.mkldnn._linear_pointwise.binary
         self.d_out = len(weight)
 
     def dense(self) -> Float[Tensor, "d_out d_in"]:
@@ -35,6 +40,20 @@ class PackedLinear(nn.Module):
     def forward(self, x: Float[Tensor, "*rows d_in"], recall: Recall | None = None) -> Float[Tensor, "*rows d_out"]:
         """Return x @ weight.T, the same for every row."""
         return self.apply_packed(x, self.packed, None, "none", [], "")
+
+    def silu(self, x: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_out"]:
+        """Return silu(x @ weight.T)."""
+        return self.apply_packed(x, self.packed, None, "swish", [], "")
+
+    def times(
+        self, x: Float[Tensor, "*rows d_in"], other: Float[Tensor, "*rows d_out"]
+    ) -> Float[Tensor, "*rows d_out"]:
+        """Return (x @ weight.T) * other."""
+        return self.apply_with(x, other, self.packed, None, "mul")
+
+    def plus(self, x: Float[Tensor, "*rows d_in"], other: Float[Tensor, "*rows d_out"]) -> Float[Tensor, "*rows d_out"]:
+        """Return x @ weight.T + other."""
+        return self.apply_with(x, other, self.packed, None, "add")
 
 
 class Int8Linear(nn.Module):
@@ -117,6 +136,13 @@ class SideBySide(nn.Module):
         return torch.cat([one(x, recall) for one in self.maps], -1)
 
 
+def add_product(
+    stream: Float[Tensor, "*rows d_out"], product: nn.Module, x: Float[Tensor, "*rows d_in"], recall: Recall | None
+) -> Float[Tensor, "*rows d_out"]:
+    """Return the stream and what a map makes of x, in one call where the map can."""
+    return product.plus(x, stream) if isinstance(product, PackedLinear) else stream + product(x, recall)
+
+
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether this build of torch multiplies packed weights of this dtype here, found out by doing it."""
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
@@ -125,6 +151,9 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
         return False
     weight, x = torch.eye(32, dtype=dtype), torch.arange(32, dtype=dtype)[None]
     try:
-        return torch.equal(PackedLinear(weight)(x), x)
+        packed = PackedLinear(weight)
+        return torch.equal(packed.plus(x, packed.times(x, packed(x))), x * x + x) and bool(
+            packed.silu(x).isfinite().all()
+        )
     except (RuntimeError, NotImplementedError, AttributeError):  # what a torch built without oneDNN answers
         return False

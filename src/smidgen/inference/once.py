@@ -36,9 +36,10 @@ class Unpacked:
 
     def of(self, product: Product) -> Float[Tensor, "d_out d_in"]:
         """Return the weight of a product as it was."""
-        if self.last is None or self.last[0] is not product:
-            self.last = product, product.dense()
-        return self.last[1]
+        last = self.last  # once: another thread may unpack another
+        if last is None or last[0] is not product:
+            last = self.last = product, product.dense()
+        return last[1]
 
 
 class OnceLinear(nn.Module):
