@@ -194,11 +194,12 @@ def _answer(
     misfits = {owners[pair] for pair, one in enumerate(encoded) if not one.fits}
     unfit += [items[owner].id for owner in sorted(misfits)]
     found: dict[int, Likelihood] = {}
-    for batch in scorer.batches(encoded, [group for owner, group in groups.items() if owner not in misfits]):
-        fresh = [pair for pair in batch if keys[owners[pair]] in unknown]
-        if not fresh:
-            continue
-        found |= zip(fresh, scorer.score([encoded[pair] for pair in fresh]), strict=True)
+    batches = scorer.batches(encoded, [group for owner, group in groups.items() if owner not in misfits])
+    wanted = ([pair for pair in batch if keys[owners[pair]] in unknown] for batch in batches)
+    todo = [fresh for fresh in wanted if fresh]
+    asked = scorer.score_each([[encoded[pair] for pair in fresh] for fresh in todo])
+    for fresh, likelihoods in zip(todo, asked, strict=True):
+        found |= zip(fresh, likelihoods, strict=True)
         complete = {owners[pair] for pair in fresh if all(other in found for other in groups[owners[pair]])}
         yield {keys[owner]: _said([found.pop(pair) for pair in groups[owner]]) for owner in sorted(complete)}
 
