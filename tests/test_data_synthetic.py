@@ -88,7 +88,7 @@ def test_a_run_that_breaks_off_goes_on_to_the_same_text(tmp_path: Path) -> None:
         file.write(b'{"text": "half a li')
     assert _make(config, tmp_path / "out") == whole
     assert _rows(tmp_path / "out") == _rows(tmp_path / "whole")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["provenance.json", "text.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".lock", "provenance.json", "text.jsonl"]
     with pytest.raises(RunError, match="made otherwise"):
         _make(_config(seed=1), tmp_path / "out")
 

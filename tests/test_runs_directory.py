@@ -12,7 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smidgen.config import validate_config
+from smidgen.data.synthetic.make import make_text
+from smidgen.data.synthetic.spec import SyntheticConfig
 from smidgen.errors import RunError
+from smidgen.journey.synthesis import open_writer
 from smidgen.runs import MetricsLog, RunDirectory, atomic_write, describe_commit, describe_versions, read_records
 
 HOLD = """
@@ -56,6 +60,22 @@ def test_a_second_process_is_refused_and_told_who_holds_the_run(tmp_path: Path):
     finally:
         holder.kill()
         holder.wait()
+
+
+def test_text_is_not_made_where_another_process_makes_it(tmp_path: Path):
+    generator = {"type": "template", "texts": ["{name} came."], "slots": {"name": ["Ada", "Ben"]}}
+    config = validate_config(
+        {"name": "made", "documents": 2, "near": None, "generator": generator}, SyntheticConfig, ""
+    )
+    writer, facts = open_writer(config)
+    holder = hold(tmp_path / "made")
+    try:
+        with pytest.raises(RunError, match="is being written by process"):
+            make_text(config, writer, facts, tmp_path / "made", lambda done, of: None)
+    finally:
+        holder.kill()
+        holder.wait()
+    assert make_text(config, writer, facts, tmp_path / "made", lambda done, of: None)["counts"]["kept"] == 2
 
 
 def test_a_killed_process_leaves_no_lock(tmp_path: Path):

@@ -92,7 +92,7 @@ class RunDirectory:
                 handle.seek(0)
                 holder = handle.read().strip() or "an unknown process"
                 raise RunError(
-                    f"{self.path}: is being written by {holder}. Wait for it, stop it, or use another --name."
+                    f"{self.path}: is being written by {holder}. Wait for it, stop it, or write somewhere else."
                 )
             handle.truncate(0)
             handle.write(f"process {os.getpid()} on {socket.gethostname()}")

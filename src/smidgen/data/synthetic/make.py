@@ -23,7 +23,7 @@ from smidgen.data.corpus import PROVENANCE
 from smidgen.data.pipeline.parts import read_json, write_json
 from smidgen.data.synthetic.spec import Draft, SyntheticConfig, Writer
 from smidgen.errors import ConfigError, DataError, RunError
-from smidgen.runs import atomic_write
+from smidgen.runs import RunDirectory, atomic_write
 
 _BATCH = 16
 UNFINISHED = "not finished"
@@ -99,7 +99,7 @@ def make_text(
 ) -> dict[str, Any]:
     """Write until enough documents passed, or as many were tried as may be; return what is told of it.
 
-    Raises RunError if the folder holds something else, DataError if nothing passed.
+    Raises RunError if the folder holds something else or another process writes it, DataError if nothing passed.
     """
     told = {"name": config.name, "spec": config.model_dump(mode="json", exclude=config.idle), **facts}
     state = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
@@ -107,10 +107,16 @@ def make_text(
         if read_json(out / PROVENANCE)["state"] != state:
             raise RunError(f"{out}: holds text that was made otherwise. Give another --out, or delete it.")
         return read_json(out / PROVENANCE)
-    out.mkdir(parents=True, exist_ok=True)
+    with RunDirectory(out).lock():
+        return _make_text(config, writer, told | {"state": state}, out, progress)
+
+
+def _make_text(
+    config: SyntheticConfig, writer: Writer, told: dict[str, Any], out: Path, progress: Callable[[int, int], None]
+) -> dict[str, Any]:
     sieve, lines, written = Sieve(config), list[str](), 0
     most = int(config.documents * config.most_tries)
-    for number, draft in enumerate(_drafts(writer, out / "drafts.work", state, most)):
+    for number, draft in enumerate(_drafts(writer, out / "drafts.work", told["state"], most)):
         for row in sieve.sift(draft, number):
             written += 1
             if row is not None:
@@ -126,7 +132,7 @@ def make_text(
     content = "".join(lines)
     atomic_write(out / "text.jsonl", content)
     counts = {"written": written, "kept": len(lines), "dropped": dict(sorted(sieve.dropped.items()))}
-    told |= {"counts": counts, "sha256": hashlib.sha256(content.encode()).hexdigest(), "state": state}
+    told |= {"counts": counts, "sha256": hashlib.sha256(content.encode()).hexdigest()}
     write_json(out / PROVENANCE, told)
     (out / "drafts.work").unlink()
     return told
