@@ -1,13 +1,17 @@
-"""Bytes of a file, plain, gzip or zstd by its suffix; a file that ends too soon is an error, never a short text."""
+"""Bytes of a file, plain, gzip or zstd by its suffix; a file that ends too soon is an error, never a short text.
+
+And of a web page, packed as its `Content-Encoding` says (RFC 9110, section 8.4).
+"""
 
 import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import zstandard
 
-from smidgen.errors import DataError
+from smidgen.errors import ConfigError, DataError, MissingExtraError
 
 _PACKED_GZIP = 64 << 10
 _PACKED_CHUNK = 2 << 10
@@ -32,7 +36,63 @@ def read_chunks(path: Path, chunk_bytes: int) -> Iterator[bytes]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from None
 
 
-def _gzip_chunks(file: BinaryIO, path: Path, chunk_bytes: int) -> Iterator[bytes]:
+def unpack_page(packed: bytes, packing: str, name: str, most: int) -> bytes | None:
+    """Return a page's bytes, unpacked; None where they are more than `most`.
+
+    Servers call packed what is not: what does not begin as gzip or zstd is the page itself.
+    Raises DataError if it breaks off or is not sound, ConfigError for a packing that is not known.
+    """
+    if packing in ("gzip", "x-gzip"):
+        chunks = _gzip_chunks(BytesIO(packed), name, _PACKED_GZIP) if packed[:2] == b"\x1f\x8b" else [packed]
+    elif packing == "zstd":
+        chunks = _zstd_chunks(BytesIO(packed), name) if packed[:4] == b"\x28\xb5\x2f\xfd" else [packed]
+    elif packing == "deflate":
+        chunks = _deflate_chunks(packed, name)
+    elif packing == "br":
+        chunks = _brotli_chunks(packed, name)
+    elif packing in ("", "identity"):
+        chunks = [packed]
+    else:
+        raise ConfigError(f"{name}: is packed by {packing}, which is not known.")
+    pieces, held = list[bytes](), 0
+    for piece in chunks:
+        held += len(piece)
+        if held > most:
+            return None
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _deflate_chunks(packed: bytes, name: str) -> Iterator[bytes]:
+    """Unpack what is called deflate: zlib's format by the book, its naked stream by some servers."""
+    has_header = packed[:1] and packed[0] & 15 == 8 and int.from_bytes(packed[:2]) % 31 == 0  # RFC 1950, section 2.2
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
+    try:
+        while piece := unpacker.decompress(packed, _PACKED_GZIP):
+            yield piece
+            packed = unpacker.unconsumed_tail
+    except zlib.error as error:
+        raise DataError(f"{name}: is not sound ({error}).") from None
+    if not unpacker.eof:
+        raise DataError(f"{name}: is truncated (the deflate stream has no end).")
+
+
+def _brotli_chunks(packed: bytes, name: str) -> Iterator[bytes]:
+    try:
+        import brotli
+    except ImportError:
+        raise MissingExtraError("A page packed by Brotli", "data") from None
+    unpacker = brotli.Decompressor()
+    try:
+        for start in range(0, len(packed), _PACKED_CHUNK):
+            yield unpacker.process(packed[start : start + _PACKED_CHUNK])
+        if not unpacker.is_finished():
+            raise DataError(f"{name}: is truncated (the Brotli stream has no end).")
+    except brotli.error as error:
+        raise DataError(f"{name}: is not sound ({error}).") from None
+
+
+def _gzip_chunks(file: BinaryIO, path: Path | str, chunk_bytes: int) -> Iterator[bytes]:
     """Unpack member by member by hand: `gzip` gives nothing of the last chunk of a file that breaks off."""
     member = None
     try:
@@ -51,7 +111,7 @@ def _gzip_chunks(file: BinaryIO, path: Path, chunk_bytes: int) -> Iterator[bytes
         raise DataError(f"{path}: is truncated (the gzip stream has no end). Fetch or write it again.")
 
 
-def _zstd_chunks(file: BinaryIO, path: Path) -> Iterator[bytes]:
+def _zstd_chunks(file: BinaryIO, path: Path | str) -> Iterator[bytes]:
     """Unpack frame by frame by hand: the library's stream reader takes a truncated frame for the end of the file."""
     # 2 GiB of window is what `zstd --long=31` may ask for; memory follows the file's own window, not this limit.
     unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smidgen.data.compression import read_chunks
+from smidgen.data.compression import read_chunks, unpack_page
 from smidgen.data.formats import BLOCK_BYTES
 from smidgen.data.pipeline.items import Fault, Item, Split, page_of
 from smidgen.errors import DataError, MissingExtraError
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 ARCHIVE = re.compile(r"\.(warc|wet)(\.gz|\.zst)?$", re.IGNORECASE)
 _OTHERS = ("warcinfo", "request", "metadata", "revisit", "continuation")
-_PACKINGS = ("br", "zstd", "compress", "x-gzip")
-"""What the library takes for plain bytes, or breaks on. Crawls mostly unpack before they write."""
+_PACKINGS = ("", "identity", "gzip", "x-gzip", "deflate", "br", "zstd")
+"""What is read. Crawls mostly unpack before they write; those made with a browser keep what came."""
 _PAGES = ("text/html", "application/xhtml+xml", "text/plain")
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{2,40})""", re.IGNORECASE)
 
@@ -75,11 +75,11 @@ def _read(record: "ArcWarcRecord", place: str, split: Split, document_bytes: int
     if kind not in _PAGES:
         return Fault("not a page: another content type", place, f"{kind or 'none told'} {address}")
     packing = (headers.get_header("Content-Encoding") or "" if headers else "").strip().lower()
-    if packing in _PACKINGS:
+    if packing not in _PACKINGS:
         return Fault("page packed in a way that is not read", place, f"{packing} {address}")
     try:
-        data = _body(record, 4 * document_bytes)
-    except Exception as error:  # each packing has its own, and each means that this page cannot be had
+        data = _body(record, packing, 4 * document_bytes)
+    except DataError as error:
         return Fault("page cannot be unpacked", place, f"{str(error)[:80]} {address}")
     if data is None:
         return Fault("longer than document_bytes", place, address)
@@ -89,15 +89,24 @@ def _read(record: "ArcWarcRecord", place: str, split: Split, document_bytes: int
     return page_of(data, charset[1] if charset else None, place, split)
 
 
-def _body(record: "ArcWarcRecord", limit: int) -> bytes | None:
-    """Return what a record holds, transfer encodings undone; None if it is longer than `limit`."""
-    stream, pieces, held = record.content_stream(), list[bytes](), 0
+def _body(record: "ArcWarcRecord", packing: str, most: int) -> bytes | None:
+    """Return what a record holds, transfer encoding and packing undone; None if it is longer than `most`.
+
+    Unpacked here, because the library gives what came before the damage of a packed page as the page.
+    """
+    from warcio.bufferedreaders import ChunkedDataReader
+
+    headers: Any = record.http_headers
+    stream: Any = record.raw_stream
+    if headers and (headers.get_header("Transfer-Encoding") or "").strip().lower() == "chunked":
+        stream = ChunkedDataReader(stream)
+    pieces, held = list[bytes](), 0
     while piece := stream.read(1 << 16):
         pieces.append(piece)
         held += len(piece)
-        if held > limit:
+        if held > most:
             return None
-    return b"".join(pieces)
+    return unpack_page(b"".join(pieces), packing, "the page", most)
 
 
 class _Stream(io.RawIOBase):
