@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import tracemalloc
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ import zstandard
 from smidgen.config import validate_config
 from smidgen.data.cleaning.personal import Personal, PersonalConfig
 from smidgen.data.cleaning.step import Kept, Record
+from smidgen.data.compression import unpack_page
 from smidgen.data.pipeline.conduct import prepare_pipeline
 from smidgen.data.pipeline.definition import PipelineConfig
 from smidgen.data.pipeline.engine import Engine
@@ -96,6 +98,23 @@ def test_a_packed_page_is_read_and_one_that_breaks_off_or_is_damaged_is_counted(
     assert texts[0] == page.decode()
     assert sum(faults.values()) == 2 or (len(texts) == 2 and packing.lower() != "gzip")  # what has no checksum may pass
     assert faults["page cannot be unpacked"] >= 1
+
+
+@pytest.mark.parametrize("packing", ["br", "gzip", "deflate", "zstd"])
+def test_a_page_that_unpacks_to_more_than_may_be_held_is_not_held(packing: str) -> None:
+    packed = _PACKED[packing](bytes(96 << 20))
+    tracemalloc.start()
+    assert unpack_page(packed, packing, "the page", 1 << 20) is None
+    assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    tracemalloc.stop()
+
+
+def test_what_servers_call_packed_and_is_not_and_what_stands_behind_a_page(tmp_path: Path) -> None:
+    pytest.importorskip("warcio")
+    page = b"<html><p>a page</p></html>"
+    bodies = [("deflate", page), ("utf-8", page), ("none", page), ("gzip", gzip.compress(page) + b"\r\n")]
+    (tmp_path / "a.warc").write_bytes(b"".join(_answer(*one) for one in bodies))
+    assert _read(tmp_path / "a.warc") == ([page.decode()] * 4, Counter())
 
 
 def test_pages_packed_in_ways_of_their_own_are_counted_and_so_are_records_of_made_up_kinds(tmp_path: Path) -> None:

@@ -159,10 +159,10 @@ def test_forwards_run_parents_first_and_rows_hold_one_branch_each(spans, most):
 
 
 @settings(max_examples=100, deadline=None)
-@given(SPANS, st.integers(1, 100), st.integers(40, 200))
-def test_batches_hold_every_span_once_within_memory(spans, most, memory):
+@given(SPANS, st.integers(1, 100), st.integers(40, 200), st.integers(1, 8))
+def test_batches_hold_every_span_once_within_memory(spans, most, memory, at_once):
     for groups in (group_neighbours(spans, most), [[i] for i in range(len(spans))], [list(range(len(spans)))]):
-        batches = plan_batches(spans, groups, most, memory)
+        batches = plan_batches(spans, groups, most, memory, at_once)
         assert sorted(i for batch in batches for i in batch) == list(range(len(spans)))
         assert all(len(batch) * max(len(spans[i].ids) for i in batch) <= memory for batch in batches)
 
@@ -176,6 +176,27 @@ def test_examples_that_all_prompts_begin_with_are_read_once_a_batch():
         spans += [Span((*prompt, *(draw.randrange(97) for _ in range(5))), 320) for _ in range(4)]
     [batch] = plan_batches(spans, group_neighbours(spans, 4096), 4096, 1 << 20)
     assert sum(len(run.ids) for run in grow([spans[i] for i in batch])) == 300 + 6 * 20 + 24 * 4
+
+
+@pytest.mark.parametrize(("prompt", "items"), [(0, 40), (100, 40), (800, 100), (1500, 20)])
+@pytest.mark.parametrize("at_once", [2, 8])
+def test_batches_for_several_threads_are_worth_it(prompt, items, at_once):
+    spans, groups = [], []
+    for item in range(items):
+        question = (*range(100, 100 + prompt), *[1000 + item] * (40 + item % 40))
+        groups.append(list(range(len(spans), len(spans) + 4)))
+        spans += [Span((*question, *[n] * 5), len(question)) for n in range(4)]
+
+    def waits(batches):
+        loads = [0] * at_once
+        for batch in batches:
+            loads[loads.index(min(loads))] += sum(len(run.ids) for run in grow([spans[i] for i in batch]))
+        return max(loads)
+
+    alone, together = (plan_batches(spans, groups, 4096, 1 << 20, n) for n in (1, at_once))
+    assert waits(together) <= waits(alone)
+    if not prompt:
+        assert waits(together) < 1.4 * waits(alone[:1]) / min(at_once, len(together))
 
 
 def bpe() -> BpeTokenizer:
@@ -241,6 +262,26 @@ def test_order_and_progress_do_not_depend_on_batches():
     for one, pair in zip(found, pairs, strict=True):
         assert one.nats == pytest.approx(score_choices(model, tokenizer, [pair])[0].nats, abs=1e-4)
     assert score_choices(model, tokenizer, []) == []
+
+
+def test_threads_of_their_own_find_what_one_finds_and_leave_no_trace():
+    model, tokenizer = build_model(BYTES).train(), ByteTokenizer()
+    pairs = [Choice(f"item {n} of all, which has {n * n} words", " answer" + "x" * (n % 5)) for n in range(40)]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = score_choices(model, tokenizer, pairs, batch_symbols=64)
+        torch.set_num_threads(3)
+        together = score_choices(model, tokenizer, pairs, batch_symbols=64)
+        assert torch.get_num_threads() == 3
+        assert model.training
+        with pytest.raises(DataError, match="does not fit"):
+            score_choices(model, tokenizer, [*pairs, Choice("a", "0123456789")], max_len=8)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(alone, together, strict=True):
+        assert one.nats == pytest.approx(other.nats, abs=1e-4)
 
 
 def test_bad_input_is_one_line():

@@ -16,6 +16,8 @@ from smidgen.errors import ConfigError, DataError, MissingExtraError
 _PACKED_GZIP = 64 << 10
 _PACKED_CHUNK = 2 << 10
 """Of a zstd file, at a time: 128 KiB of the same words over and over unpack to 800 MB at once, 2 KiB to 22."""
+_UNPACKED_CHUNK = 64 << 10
+"""Of a page, at a time: 153 bytes of Brotli may be 192 MiB of zeros."""
 
 
 def read_chunks(path: Path, chunk_bytes: int) -> Iterator[bytes]:
@@ -39,15 +41,18 @@ def read_chunks(path: Path, chunk_bytes: int) -> Iterator[bytes]:
 def unpack_page(packed: bytes, packing: str, name: str, most: int) -> bytes | None:
     """Return a page's bytes, unpacked; None where they are more than `most`.
 
-    Servers call packed what is not: what does not begin as gzip or zstd is the page itself.
+    Servers call packed what is not: what does not begin as gzip or zstd, or as markup, is the page itself.
     Raises DataError if it breaks off or is not sound, ConfigError for a packing that is not known.
     """
     if packing in ("gzip", "x-gzip"):
-        chunks = _gzip_chunks(BytesIO(packed), name, _PACKED_GZIP) if packed[:2] == b"\x1f\x8b" else [packed]
+        chunks = _inflated(packed, name, 31) if packed[:2] == b"\x1f\x8b" else [packed]
     elif packing == "zstd":
         chunks = _zstd_chunks(BytesIO(packed), name) if packed[:4] == b"\x28\xb5\x2f\xfd" else [packed]
     elif packing == "deflate":
-        chunks = _deflate_chunks(packed, name)
+        # zlib's format by the book (RFC 1950, section 2.2), its naked stream by some servers.
+        by_the_book = packed[:1] and packed[0] & 15 == 8 and int.from_bytes(packed[:2]) % 31 == 0
+        is_page = packed.lstrip()[:1] == b"<"
+        chunks = [packed] if is_page else _inflated(packed, name, zlib.MAX_WBITS if by_the_book else -zlib.MAX_WBITS)
     elif packing == "br":
         chunks = _brotli_chunks(packed, name)
     elif packing in ("", "identity"):
@@ -63,18 +68,17 @@ def unpack_page(packed: bytes, packing: str, name: str, most: int) -> bytes | No
     return b"".join(pieces)
 
 
-def _deflate_chunks(packed: bytes, name: str) -> Iterator[bytes]:
-    """Unpack what is called deflate: zlib's format by the book, its naked stream by some servers."""
-    has_header = packed[:1] and packed[0] & 15 == 8 and int.from_bytes(packed[:2]) % 31 == 0  # RFC 1950, section 2.2
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
+def _inflated(packed: bytes, name: str, wbits: int) -> Iterator[bytes]:
+    """Unpack one stream of zlib's; what stands behind it does not belong to the page."""
+    unpacker = zlib.decompressobj(wbits)
     try:
-        while piece := unpacker.decompress(packed, _PACKED_GZIP):
+        while piece := unpacker.decompress(packed, _UNPACKED_CHUNK):
             yield piece
             packed = unpacker.unconsumed_tail
     except zlib.error as error:
         raise DataError(f"{name}: is not sound ({error}).") from None
     if not unpacker.eof:
-        raise DataError(f"{name}: is truncated (the deflate stream has no end).")
+        raise DataError(f"{name}: is truncated (the stream has no end).")
 
 
 def _brotli_chunks(packed: bytes, name: str) -> Iterator[bytes]:
@@ -84,15 +88,16 @@ def _brotli_chunks(packed: bytes, name: str) -> Iterator[bytes]:
         raise MissingExtraError("A page packed by Brotli", "data") from None
     unpacker = brotli.Decompressor()
     try:
-        for start in range(0, len(packed), _PACKED_CHUNK):
-            yield unpacker.process(packed[start : start + _PACKED_CHUNK])
-        if not unpacker.is_finished():
-            raise DataError(f"{name}: is truncated (the Brotli stream has no end).")
+        yield unpacker.process(packed, output_buffer_limit=_UNPACKED_CHUNK)
+        while not unpacker.is_finished() and not unpacker.can_accept_more_data():
+            yield unpacker.process(b"", output_buffer_limit=_UNPACKED_CHUNK)
     except brotli.error as error:
         raise DataError(f"{name}: is not sound ({error}).") from None
+    if not unpacker.is_finished():
+        raise DataError(f"{name}: is truncated (the Brotli stream has no end).")
 
 
-def _gzip_chunks(file: BinaryIO, path: Path | str, chunk_bytes: int) -> Iterator[bytes]:
+def _gzip_chunks(file: BinaryIO, path: Path, chunk_bytes: int) -> Iterator[bytes]:
     """Unpack member by member by hand: `gzip` gives nothing of the last chunk of a file that breaks off."""
     member = None
     try:

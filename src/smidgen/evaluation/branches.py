@@ -211,23 +211,45 @@ def plan_batches(
         return -kin[beginning], beginning, -_longest(spans, group)
 
     ordered = sorted(groups, key=place)
-    befores = (ordered[place - 1][-1] if place else None for place in range(len(ordered)))
-    total = sum(_cost(spans, group, before) for group, before in zip(ordered, befores, strict=True))
-    rounds = max(1, -(-total // (most * at_once)))
-    most = min(most, -(-total // (rounds * at_once)) + total // max(1, len(ordered)))
+    batches, costs = _plan(spans, ordered, most, memory)
+    rounds = -(-len(batches) // at_once)
+    share = -(-sum(costs) // max(1, rounds * at_once)) + sum(costs) // max(1, len(ordered))
+    if share < most:
+        even, even_costs = _plan(spans, ordered, share, memory)
+        # What groups have in common is computed again in every batch: of a long few-shot prompt fewer are better.
+        if _longest_wait(even_costs, at_once) < _longest_wait(costs, at_once):
+            return even
+    return batches
+
+
+def _plan(
+    spans: Sequence[Span], ordered: Sequence[Sequence[int]], most: int, memory: int
+) -> tuple[list[list[int]], list[int]]:
+    """Return the batches, and the symbols that each has to compute."""
     batches: list[list[int]] = []
-    cost, longest = 0, 0
+    costs: list[int] = []
+    longest = 0
     for group in ordered:
         for part in _parts(spans, group, memory):
             length = max(longest, _longest(spans, part))
             new = _cost(spans, part, batches[-1][-1] if batches else None)
-            if not batches or cost + new > most or (len(batches[-1]) + len(part)) * length > memory:
+            if not batches or costs[-1] + new > most or (len(batches[-1]) + len(part)) * length > memory:
                 batches.append([])
-                cost, length = 0, _longest(spans, part)
+                costs.append(0)
+                length = _longest(spans, part)
                 new = _cost(spans, part, None)
             batches[-1] += part
-            cost, longest = cost + new, length
-    return batches
+            costs[-1] += new
+            longest = length
+    return batches, costs
+
+
+def _longest_wait(costs: Sequence[int], at_once: int) -> int:
+    """Return the symbols that the busiest of `at_once` threads computes, each taking the next batch when it is free."""
+    loads = [0] * at_once
+    for cost in costs:
+        loads[loads.index(min(loads))] += cost
+    return max(loads)
 
 
 def _longest(spans: Sequence[Span], group: Sequence[int]) -> int:

@@ -149,7 +149,7 @@ def run_choices(
     """Put the items of a task to a model and score what it says.
 
     `limit` takes the first items of the file, of each group as many. `kept` is asked first and told every batch; what
-    is resumed gives bit for bit what an uninterrupted run gives. `progress` counts items.
+    is resumed with as many threads gives bit for bit what an uninterrupted run gives. `progress` counts items.
     Raises DataError for an item that cannot be asked (an empty candidate, no candidate) or if none fits the context.
     """
     if limit is not None and limit < 1:
@@ -197,7 +197,7 @@ def _answer(
     batches = scorer.batches(encoded, [group for owner, group in groups.items() if owner not in misfits])
     wanted = ([pair for pair in batch if keys[owners[pair]] in unknown] for batch in batches)
     todo = [fresh for fresh in wanted if fresh]
-    asked = scorer.score_each([[encoded[pair] for pair in fresh] for fresh in todo])
+    asked = scorer.score_each([[encoded[pair] for pair in fresh] for fresh in todo], len(batches))
     for fresh, likelihoods in zip(todo, asked, strict=True):
         found |= zip(fresh, likelihoods, strict=True)
         complete = {owners[pair] for pair in fresh if all(other in found for other in groups[owners[pair]])}

@@ -213,7 +213,7 @@ class AdaptedMap(nn.Module):
         updates = [[KINDS[type(one)].read(one) for one in adapters] for adapters in self._adapters]
         found = [update for part in updates for update in part]
         n_narrow = sum(one.up.shape[1] for one in found if one.up is not None)
-        self._version = sum(weight._version for weight in self._watched)
+        version = sum(weight._version for weight in self._watched)
         some = next(tensor for tensor in found[0] if tensor is not None)
         up = some.new_zeros(n_narrow, sum(self._d_outs))
         gain, bias = some.new_ones(up.shape[1]), some.new_zeros(up.shape[1])
@@ -241,3 +241,4 @@ class AdaptedMap(nn.Module):
         self.gain = gain if any(one.gain is not None for one in found) else None
         self.bias = bias.to(self._dtype) if any(one.bias is not None for one in found) else None
         self._splits = [begin, n_narrow, -(begin + n_narrow) % ALIGNMENT]
+        self._version = version  # last: another thread that still sees the old one lays the same out for itself

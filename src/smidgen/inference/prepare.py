@@ -126,7 +126,7 @@ class FusedAttention(nn.Module):
     ) -> Float[Tensor, "B T D"]:
         """Attend as `Attention` does, and add to the stream."""
         queries, keys, values = self._project(x, turn, recall)
-        mixed = attend(queries, keys, values, depth, recall, self.window, causal)
+        mixed = attend(queries, keys, values, depth, recall, self.window, causal, learns=False)
         return add_product(stream, self.o_proj, mixed.transpose(1, 2).flatten(2), recall)
 
     def remember(self, x: Float[Tensor, "B T D"], turn: Rotation, depth: int, recall: Recall) -> None:

@@ -91,18 +91,20 @@ def attend(
     recall: Recall | None,
     window: int | None = None,
     causal: bool = True,
+    learns: bool = True,
 ) -> Float[Tensor, "B H T K"]:
     """Attend to the new symbols alone or, with `recall`, to all the rows remember at this depth, the new included.
 
-    Without `causal` nothing is remembered, and every position attends to those after it too.
+    Without `causal` nothing is remembered, and every position attends to those after it too. `learns` is whether this
+    is a model that may be trained: see `attend_causal`.
     """
     if not causal:
         return attend_both_ways(queries, keys, values, window)
     if recall is None:
-        return attend_causal(queries, keys, values, window)
+        return attend_causal(queries, keys, values, window, learns)
     remembered = recall.remember(depth, keys, values)
     if recall.from_empty:
-        return attend_causal(queries, keys, values, window)
+        return attend_causal(queries, keys, values, window, learns)
     return attend_memory(queries, *remembered, recall.mask)
 
 
@@ -111,16 +113,18 @@ def attend_causal(
     keys: Float[Tensor, "B G T K"],
     values: Float[Tensor, "B G T K"],
     window: int | None = None,
+    learns: bool = True,
 ) -> Float[Tensor, "B H T K"]:
     """Attend each position to itself and the past: with torch's fused kernel, or with matrix products where those pay.
 
-    They do for what learns in bf16 on a CPU, and where a window skips most of the past. Without gradients the fused
-    kernel takes half the time (LOG.md, 2026-11-23); in fp32 it is as fast (66 ms against 65) and adds up in the order
-    of every other implementation: equal logits after 30 layers.
+    They do for what learns in bf16 on a CPU, and where a window skips most of the past. Forward alone the fused kernel
+    takes half the time (LOG.md, 2026-11-23), so a model that only decodes has it; one that trains has the same kernel
+    with gradients and without, or an objective would see rounding as a change of the model. In fp32 the fused one is as
+    fast (66 ms against 65) and adds up in the order of every other implementation: equal logits after 30 layers.
     """
     if window is not None and window < queries.shape[2]:
         return attend_in_window(queries, keys, values, window)
-    if queries.device.type == "cpu" and queries.dtype != torch.float32 and queries.requires_grad:
+    if queries.device.type == "cpu" and queries.dtype != torch.float32 and learns:
         return attend_in_blocks(queries, keys, values)
     grouped = queries.shape[1] != keys.shape[1]
     return F.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=grouped)

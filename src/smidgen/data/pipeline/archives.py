@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 ARCHIVE = re.compile(r"\.(warc|wet)(\.gz|\.zst)?$", re.IGNORECASE)
 _OTHERS = ("warcinfo", "request", "metadata", "revisit", "continuation")
-_PACKINGS = ("", "identity", "gzip", "x-gzip", "deflate", "br", "zstd")
-"""What is read. Crawls mostly unpack before they write; those made with a browser keep what came."""
+_PACKINGS = ("gzip", "x-gzip", "deflate", "br", "zstd")
+"""What is unpacked. Crawls mostly did so before they wrote; those made with a browser keep what came."""
+_NOT_PACKED = ("", "identity", "none", "utf-8", "utf8", "iso-8859-1", "binary", "text", "text/html", "8bit", "7bit")
+"""What servers also say of a page that is not packed."""
 _PAGES = ("text/html", "application/xhtml+xml", "text/plain")
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{2,40})""", re.IGNORECASE)
 
@@ -75,25 +77,25 @@ def _read(record: "ArcWarcRecord", place: str, split: Split, document_bytes: int
     if kind not in _PAGES:
         return Fault("not a page: another content type", place, f"{kind or 'none told'} {address}")
     packing = (headers.get_header("Content-Encoding") or "" if headers else "").strip().lower()
-    if packing not in _PACKINGS:
+    if packing not in _PACKINGS and packing not in _NOT_PACKED:
         return Fault("page packed in a way that is not read", place, f"{packing} {address}")
+    data = _body(record, 4 * document_bytes)
+    if data is not None and getattr(record.raw_stream, "limit", 0) > 0:
+        return Fault("record breaks off", place, address)
     try:
-        data = _body(record, packing, 4 * document_bytes)
+        if data is not None and packing in _PACKINGS:
+            # Here, because the library gives what came before the damage of a packed page as the page.
+            data = unpack_page(data, packing, "the page", 4 * document_bytes)
     except DataError as error:
         return Fault("page cannot be unpacked", place, f"{str(error)[:80]} {address}")
     if data is None:
         return Fault("longer than document_bytes", place, address)
-    if getattr(record.raw_stream, "limit", 0) > 0:
-        return Fault("record breaks off", place, address)
     charset = _CHARSET.search(told or "")
     return page_of(data, charset[1] if charset else None, place, split)
 
 
-def _body(record: "ArcWarcRecord", packing: str, most: int) -> bytes | None:
-    """Return what a record holds, transfer encoding and packing undone; None if it is longer than `most`.
-
-    Unpacked here, because the library gives what came before the damage of a packed page as the page.
-    """
+def _body(record: "ArcWarcRecord", most: int) -> bytes | None:
+    """Return what a record holds, transfer encoding undone; None if it is longer than `most`."""
     from warcio.bufferedreaders import ChunkedDataReader
 
     headers: Any = record.http_headers
@@ -106,7 +108,7 @@ def _body(record: "ArcWarcRecord", packing: str, most: int) -> bytes | None:
         held += len(piece)
         if held > most:
             return None
-    return unpack_page(b"".join(pieces), packing, "the page", most)
+    return b"".join(pieces)
 
 
 class _Stream(io.RawIOBase):
