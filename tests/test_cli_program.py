@@ -10,7 +10,7 @@ import click
 import pytest
 
 from conftest import REPOSITORY, Smidgen
-from smidgen.cli import VERBS, overview
+from smidgen.cli import TURNS_BEFORE_SLEEP, VERBS, overview
 
 
 def test_help_does_not_wait_for_what_it_does_not_need():
@@ -31,7 +31,7 @@ assert not (loaded := [name for name in {heavy} if name in sys.modules]), loaded
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="GNU OpenMP is Linux's")
-@pytest.mark.parametrize(("theirs", "spins"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+@pytest.mark.parametrize(("theirs", "spins"), [({}, TURNS_BEFORE_SLEEP), ({"GOMP_SPINCOUNT": "7"}, "7")])
 def test_threads_that_wait_leave_the_cores_to_others(theirs: dict[str, str], spins: str):
     code = """
 import sys

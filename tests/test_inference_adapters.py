@@ -7,6 +7,7 @@ from model_zoo import BYTE_MODELS, EVERY_MODEL, randomized, tiny
 from smidgen.errors import ConfigError, DataError
 from smidgen.inference import Engine, SamplingParams, prepare_for_decoding
 from smidgen.inference.adapted import AdaptedMap, find_cores
+from smidgen.inference.inlay import InlaidMap
 from smidgen.models.heads import ExitConfig, FutureConfig, HeadsConfig
 from smidgen.surgery.adapter import attach
 from smidgen.surgery.config import read_adapter
@@ -79,21 +80,27 @@ def logits_of(model, ids=tuple(range(3, 40))):
         return model(torch.tensor([ids, ids[::-1]]))
 
 
+def _products(prepared):
+    """What stands under the adapters, laid out once."""
+    adapted = [module.base for module in prepared.modules() if isinstance(module, AdaptedMap)]
+    return adapted + [module.product for module in prepared.modules() if isinstance(module, InlaidMap)]
+
+
 @pytest.mark.parametrize("rung", RUNGS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_is_prepared_computes_what_training_has_now(shape, rung):
     model, adapter = make(EVERY_MODEL[shape], rung)
     prepared = prepare_for_decoding(model)
     torch.testing.assert_close(logits_of(prepared), logits_of(model), atol=1e-4, rtol=1e-4)
-    bases = [module.base for module in prepared.modules() if isinstance(module, AdaptedMap)]
-    assert bases
+    laid_out = _products(prepared)
+    assert laid_out
     before = logits_of(prepared)
     with torch.no_grad():
         for weight in adapter.weights.values():
             weight.mul_(-1.2)
     assert (logits_of(prepared) - before).abs().max() > 1e-3
     torch.testing.assert_close(logits_of(prepared), logits_of(model), atol=1e-4, rtol=1e-4)
-    assert bases == [module.base for module in prepared.modules() if isinstance(module, AdaptedMap)]
+    assert laid_out == _products(prepared)
     own = {id(weight) for weight in prepared.parameters() if weight.requires_grad}
     assert own == {id(weight) for weight in adapter.weights.values()}
 

@@ -34,10 +34,11 @@ VERBS = {
     "doctor": "Show what this machine offers and what would be used",
 }
 """Verb and what it does; the code of a verb is `command` in `smidgen/commands/VERB.py`."""
-TURNS_BEFORE_SLEEP = "10000"
+TURNS_BEFORE_SLEEP = "30000"
 """Turns that a thread of GNU OpenMP waits awake. By itself it waits 300,000, which takes the core from the thread that
 is waited for wherever something else runs as well: on two busy cores 30 products of one row by 1536 x 576 took 230 ms
-for 17, and four of 512 rows 118 for 34. With no turns at all those of one row take 6.6 ms for 2.8 when quiet."""
+for 17 with 10,000, and four of 512 rows 118 for 34. But a thread that sleeps is slow to wake: on quiet cores a symbol
+of SmolLM2-135M took 38 ms with 10,000 (57 for eight rows with adapters), 33 and 43 with 30,000, 31 and 43 by itself."""
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -88,21 +88,21 @@ class Kind:
     """Whether what it reads x by may stand behind the weights in one product."""
 
 
-def _spread(one: TinyLinear) -> Update:
-    """Return the factors of a rank-r update spread over the r * r entries of its core.
+def spread(one: TinyLinear) -> tuple[Tensor, Tensor]:
+    """Return the factors of a rank-r update, down and up, spread over the r * r entries of its core.
 
     up_j core_ji down_i x: one number of the core for each pair, so that applying all cores of a row is one product
     of vectors, element by element.
     """
     rank = one.down.shape[0]
-    return Update(one.down.repeat(rank, 1), one.up.repeat_interleave(rank, 1))
+    return one.down.repeat(rank, 1), one.up.repeat_interleave(rank, 1)
 
 
 KINDS: dict[type[nn.Module], Kind] = {
     LoraLinear: Kind(lambda one: Update(one.lora_a, one.scale * one.lora_b), ("lora_a", "lora_b")),
     AdaptedLinear: Kind(lambda one: Update(one.lora_a, one.lora_b), ("lora_a", "lora_b")),
     CoreLinear: Kind(lambda one: Update(one.down, one.up @ one.core), ("core",), down_is_frozen=True),
-    TinyLinear: Kind(_spread, (), down_is_frozen=True),
+    TinyLinear: Kind(lambda one: Update(*spread(one)), (), down_is_frozen=True),
     ScaledLinear: Kind(lambda one: Update(gain=one.scale), ("scale",)),
     BiasedLinear: Kind(lambda one: Update(bias=one.bias), ("bias",)),
 }

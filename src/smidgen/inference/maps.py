@@ -15,7 +15,17 @@ from torch.nn import functional as F
 from smidgen.models.state import Recall
 
 
-class PackedLinear(nn.Module):
+class AddingMap(nn.Module):
+    """A map that adds what it makes of its input to something else in one call."""
+
+    def plus(
+        self, x: Float[Tensor, "*rows d_in"], other: Float[Tensor, "*rows d_out"], recall: Recall | None = None
+    ) -> Float[Tensor, "*rows d_out"]:
+        """Return what it makes of x, and other."""
+        raise NotImplementedError
+
+
+class PackedLinear(AddingMap):
     """A linear map whose weight oneDNN has already reordered into the blocks its kernels read; CPU only.
 
     What follows a product element by element can be computed while its numbers are still in registers: a SwiGLU with
@@ -51,7 +61,9 @@ class PackedLinear(nn.Module):
         """Return (x @ weight.T) * other."""
         return self.apply_with(x, other, self.packed, None, "mul")
 
-    def plus(self, x: Float[Tensor, "*rows d_in"], other: Float[Tensor, "*rows d_out"]) -> Float[Tensor, "*rows d_out"]:
+    def plus(
+        self, x: Float[Tensor, "*rows d_in"], other: Float[Tensor, "*rows d_out"], recall: Recall | None = None
+    ) -> Float[Tensor, "*rows d_out"]:
         """Return x @ weight.T + other."""
         return self.apply_with(x, other, self.packed, None, "add")
 
@@ -140,7 +152,7 @@ def add_product(
     stream: Float[Tensor, "*rows d_out"], product: nn.Module, x: Float[Tensor, "*rows d_in"], recall: Recall | None
 ) -> Float[Tensor, "*rows d_out"]:
     """Return the stream and what a map makes of x, in one call where the map can."""
-    return product.plus(x, stream) if isinstance(product, PackedLinear) else stream + product(x, recall)
+    return product.plus(x, stream, recall) if isinstance(product, AddingMap) else stream + product(x, recall)
 
 
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:

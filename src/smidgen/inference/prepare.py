@@ -18,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smidgen.inference.adapted import KINDS, AdaptedMap, Cores, fit_together, take_apart
+from smidgen.inference.adapted import KINDS, AdaptedMap, Cores, Part, fit_together, take_apart
+from smidgen.inference.inlay import InlaidMap, Inlay, can_inlay, widen
 from smidgen.inference.maps import FixedLinear, OpaqueMap, PackedLinear, SideBySide, add_product, can_pack
 from smidgen.inference.once import held_product
 from smidgen.models import LanguageModel
@@ -60,18 +61,21 @@ class FixedRMSNorm(nn.Module):
 
     eps: Tensor
 
-    def __init__(self, norm: RMSNorm) -> None:
+    def __init__(self, norm: RMSNorm, spare: int = 0) -> None:
+        """Take a norm; `spare` columns of zeros stand behind what it gives (see `inlay`)."""
         super().__init__()
+        self.spare = spare
         self.weight = nn.Parameter(norm.weight.float().clone(), requires_grad=False)
         self.register_buffer("eps", torch.tensor(norm.eps, device=norm.weight.device), persistent=False)
 
-    def forward(self, x: Float[Tensor, "*rows size"]) -> Float[Tensor, "*rows size"]:
+    def forward(self, x: Float[Tensor, "*rows size"]) -> Float[Tensor, "*rows wide"]:
         """Normalise the last dimension to unit mean square, then scale; in fp32."""
         wide = x.float()
         length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
         scale = torch.addcmul(self.eps, length, length, value=1 / x.shape[-1]).rsqrt_()
         scaled = wide * scale if wide is x else wide.mul_(scale)
-        return scaled.mul_(self.weight).to(x.dtype)
+        scaled.mul_(self.weight)
+        return widen(scaled, self.spare, x.dtype) if self.spare else scaled.to(x.dtype)
 
 
 class FusedEmbedding(nn.Module):
@@ -112,6 +116,7 @@ class FusedAttention(nn.Module):
         self.heads = heads
         self.qkv_proj = qkv_proj
         self.o_proj = o_proj
+        self.spare = getattr(qkv_proj, "spare", 0)
         self.has_norms = not isinstance(attention.q_norm, nn.Identity)
         self.q_norm, self.k_norm = norms
 
@@ -157,8 +162,12 @@ def _rotate(x: Float[Tensor, "B H T K"], by: Rotation) -> Float[Tensor, "B H T K
 class PackedSwiGLU(nn.Module):
     """SwiGLU whose gate and multiplication are computed within its products."""
 
-    def __init__(self, gate_proj: PackedLinear, up_proj: PackedLinear, down_proj: nn.Module) -> None:
+    def __init__(
+        self, gate_proj: PackedLinear, up_proj: PackedLinear, down_proj: nn.Module, inlay: Inlay | None = None
+    ) -> None:
         super().__init__()
+        self.inlay = inlay
+        self.spare = 0 if inlay is None else inlay.spare
         self.gate_proj = gate_proj
         self.up_proj = up_proj
         self.down_proj = down_proj
@@ -167,6 +176,8 @@ class PackedSwiGLU(nn.Module):
         self, stream: Float[Tensor, "B T D"], x: Float[Tensor, "B T D"], recall: Recall | None = None
     ) -> Float[Tensor, "B T D"]:
         """Add to the stream what each position of x becomes on its own."""
+        if self.inlay is not None:
+            x = self.inlay(x, recall)
         return add_product(stream, self.down_proj, self.up_proj.times(x, self.gate_proj.silu(x)), recall)
 
 
@@ -247,6 +258,9 @@ class _Rebuilding:
         weights = [part.weight for part in parts if part.weight is not None]
         base = held if weights or held is not None else OpaqueMap(self._copy(parts[0].frozen))
         adapters = [one for part in parts for one in part.adapters]
+        inlay = self.inlay(parts) if base is None else None
+        if inlay is not None:
+            return InlaidMap(inlay, cast(PackedLinear, self.lay_out(list(inlay.weights(parts)))))
         if adapters:
             return AdaptedMap(parts, self.lay_out, self.dtype, base, self._cores(adapters))
         return self.lay_out(weights) if base is None else base
@@ -257,11 +271,27 @@ class _Rebuilding:
             self.done[id(module)] = self.join(module)
         return self.done[id(module)]
 
-    def is_plain(self, *maps: nn.Module) -> bool:
-        """Whether each of some maps becomes one packed product, without adapters, of a weight of its own."""
+    def inlay(self, parts: Sequence[Part]) -> Inlay | None:
+        """Return what the adapters of maps write behind their input; None: they have none, or of another kind."""
+        if self.linear is not PackedLinear or not can_inlay(parts):
+            return None
+        adapters = [one for part in parts for one in part.adapters]
+        return Inlay(parts, cast(Cores, self._cores(adapters)), self.dtype)
+
+    def pack_apart(self, maps: Sequence[nn.Module], spare: int) -> tuple[list[PackedLinear], Inlay | None] | None:
+        """Make of maps that read one input a packed product each, with `spare` columns of zeros behind its outputs.
+
+        None: some have no weight of their own, or adapters that cannot be inlaid.
+        """
         parts = [take_apart(one) for one in maps]
-        alone = all(part.weight is not None and not part.adapters for part in parts)
-        return alone and self.linear is PackedLinear and held_product([part.frozen for part in parts]) is None
+        is_known = all(part.weight is not None for part in parts) and self.linear is PackedLinear
+        if not is_known or held_product([part.frozen for part in parts]) is not None:
+            return None
+        inlay = self.inlay(parts)
+        if inlay is None and any(part.adapters for part in parts):
+            return None
+        weights = inlay.weights(parts) if inlay is not None else (cast(Tensor, part.weight) for part in parts)
+        return [PackedLinear(F.pad(weight.to(self.dtype), (0, 0, 0, spare))) for weight in weights], inlay
 
     def lay_out(self, weights: Sequence[Tensor]) -> nn.Module:
         """Make one product of weights that stand one below the other."""
@@ -292,15 +322,22 @@ def _attention(walk: _Rebuilding, module: Attention) -> nn.Module:
 
 
 def _block(walk: _Rebuilding, module: Block) -> nn.Module:
-    norms = [walk.rebuild(module.input_layernorm), walk.rebuild(module.post_attention_layernorm)]
-    return FixedBlock(norms, walk.rebuild(module.self_attn), walk.rebuild(module.mlp))
+    attention, mlp = walk.rebuild(module.self_attn), walk.rebuild(module.mlp)
+    read = ((module.input_layernorm, attention), (module.post_attention_layernorm, mlp))
+    return FixedBlock([_norm(walk, norm, getattr(by, "spare", 0)) for norm, by in read], attention, mlp)
+
+
+def _norm(walk: _Rebuilding, module: nn.Module, spare: int) -> nn.Module:
+    return FixedRMSNorm(module, spare) if spare and type(module) is RMSNorm else walk.rebuild(module)
 
 
 def _swiglu(walk: _Rebuilding, module: SwiGLU) -> nn.Module:
-    gate, up, down = module.gate_proj, module.up_proj, walk.map(module.down_proj)
-    if walk.is_plain(gate, up):
-        return PackedSwiGLU(cast(PackedLinear, walk.map(gate)), cast(PackedLinear, walk.map(up)), down)
-    return FusedSwiGLU(walk.join(gate, up), down)
+    down = walk.map(module.down_proj)
+    apart = walk.pack_apart((module.gate_proj, module.up_proj), getattr(down, "spare", 0))
+    if apart is None:
+        return FusedSwiGLU(walk.join(module.gate_proj, module.up_proj), down)
+    (gate, up), inlay = apart
+    return PackedSwiGLU(gate, up, down, inlay)
 
 
 def _embedding(walk: _Rebuilding, module: Embedding) -> nn.Module:
