@@ -60,6 +60,8 @@ PACKAGES = ("daft", "ftfy", "numpy", "pyarrow", "pycld2", "resiliparse", "tokeni
 """What takes part in the result: work begun with other versions of these is begun anew."""
 TABLES = 2
 """Changes with what the steps collect: tables of before are not decided on by steps of now."""
+PARTS = 2
+"""Changes with how encoded parts are written."""
 CLUSTERS = 6
 _COPIES_SHOWN = 3
 
@@ -108,7 +110,7 @@ def prepare_pipeline(
 
 def _state(config: PipelineConfig, listing: Listing) -> str:
     versions = {name: _version(name) for name in ("smidgen", *PACKAGES)}
-    known = [FORMAT, TABLES, config.model_dump(mode="json"), listing.state, read_beside(config), versions]
+    known = [FORMAT, TABLES, PARTS, config.model_dump(mode="json"), listing.state, read_beside(config), versions]
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -161,9 +161,10 @@ def _collected(config: PipelineConfig, records: Sequence[Record]) -> tuple[dict[
 
 
 def _on_disk(config: PipelineConfig, listing: Listing, text: float, packed: float, tables: float) -> float:
-    """Return the bytes that stand on the disk at once: two passes of text, or text and symbols, or symbols twice."""
+    """Return the bytes that stand on the disk at once: two passes of text, text and parts, or parts and shards."""
     written = listing.has_large + len(passes_of(config.steps)) - encodes_at_once(config)
     tokenizer = config.output.tokenizer
     is_wide = not isinstance(tokenizer, ByteConfig | SavedTokenizer) and tokenizer.vocab_size > 1 << 16
     symbols = text * (2 if isinstance(tokenizer, ByteConfig) else (4 if is_wide else 2) / _SYMBOL_BYTES)
-    return max(min(written, 2) * packed + tables, min(written, 1) * packed + symbols, 2 * symbols)
+    parts = text if isinstance(tokenizer, ByteConfig) else symbols
+    return max(min(written, 2) * packed + tables, min(written, 1) * packed + parts, parts + symbols)

@@ -218,7 +218,7 @@ class Worker:
         return {}
 
     def _write_symbols(self, name: str, records: Iterable[Record]) -> None:
-        """Write the symbols of documents, `eot text eot` for each, and an index of them."""
+        """Write the symbols of documents, each between its boundaries, and an index of them."""
         sources = [source.name for source in self._config.sources]
         index = list[tuple[int, int, int, int, int]]()
         path = self._folder / "encode" / name
@@ -250,7 +250,7 @@ class Worker:
         staging.mkdir(parents=True)
         # The boundaries are settled already, so this writer never closes a shard by itself.
         writer = ShardWriter(staging, side, dtype, shard_symbols=1 << 62, first=int(number))
-        with _EncodedParts([self._folder / "encode" / f"{name}.symbols" for name in names], dtype) as parts:
+        with _EncodedParts([self._folder / "encode" / f"{name}.symbols" for name in names], self._tokenizer) as parts:
             for part, start, length, size in zip(*(order[name].tolist() for name in ORDER), strict=True):
                 writer.add(parts.read(part, start, length), size)
         writer.close()
@@ -269,8 +269,9 @@ class _EncodedParts:
 
     MOST_OPEN = 256
 
-    def __init__(self, paths: Sequence[Path], dtype: str) -> None:
-        self._paths, self._dtype = paths, np.dtype(dtype)
+    def __init__(self, paths: Sequence[Path], tokenizer: Tokenizer) -> None:
+        self._paths, self._eot = paths, tokenizer.eot_id
+        self._dtype, self._stored = np.dtype(symbol_dtype(tokenizer)), np.dtype(part_dtype(tokenizer))
         self._open: OrderedDict[int, BinaryIO] = OrderedDict()
 
     def __enter__(self) -> "_EncodedParts":
@@ -286,12 +287,16 @@ class _EncodedParts:
             if len(self._open) == self.MOST_OPEN:
                 self._open.popitem(last=False)[1].close()
             self._open[part] = cast(BinaryIO, self._paths[part].open("rb", buffering=0))
-        file, size = self._open[part], self._dtype.itemsize
+        file, size = self._open[part], self._stored.itemsize
         file.seek(start * size)
         data = file.read(length * size)
         if len(data) != length * size:
             raise DataError(f"{self._paths[part]}: is damaged (it ends too soon). Delete its folder and run again.")
-        return np.frombuffer(data, self._dtype)
+        symbols = np.frombuffer(data, self._stored)
+        if self._stored != self._dtype:
+            symbols = symbols.astype(self._dtype)
+            symbols[[0, -1]] = self._eot
+        return symbols
 
 
 INDEX = ("key", "content", "symbols", "bytes", "source")
@@ -310,18 +315,26 @@ def symbol_dtype(tokenizer: Tokenizer) -> Literal["<u2", "<u4"]:
     return "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
 
 
+def part_dtype(tokenizer: Tokenizer) -> str:
+    """Return the type of symbols in encoded parts: bytes need one, for their boundaries are where documents end."""
+    return "|u1" if isinstance(tokenizer, ByteTokenizer) else symbol_dtype(tokenizer)
+
+
 def encodes_at_once(config: PipelineConfig) -> bool:
     """Return whether the last pass can write symbols: not if the vocabulary is learned from what that pass leaves."""
     return not isinstance(config.output.tokenizer, BpeConfig | BytesBpeConfig)
 
 
 def encode(tokenizer: Tokenizer, texts: list[str]) -> Iterator[np.ndarray]:
-    """Yield the symbols of each document between its boundaries, in the type that they have on disk."""
-    dtype, eot = symbol_dtype(tokenizer), tokenizer.eot_id
+    """Yield the symbols of each document between its boundaries, in the type that they have in encoded parts.
+
+    Among bytes a boundary is 0, which stands for it at the ends alone.
+    """
+    dtype, eot = part_dtype(tokenizer), tokenizer.eot_id
     if isinstance(tokenizer, ByteTokenizer):
         for text in texts:
             data = np.frombuffer(text_bytes(text), np.uint8)
-            symbols = np.full(len(data) + 2, eot, dtype)
+            symbols = np.zeros(len(data) + 2, dtype)
             symbols[1:-1] = data
             yield symbols
         return
